@@ -1,0 +1,54 @@
+# Undertone: `make demo` shows the whole loop, `make test` proves it. Both set everything up themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/installed
+# two cores are shared by several libraries' thread pools: one pool of two threads at a time
+export OMP_NUM_THREADS ?= 2
+export HF_HUB_DISABLE_TELEMETRY = 1
+export DO_NOT_TRACK = 1
+
+.PHONY: help install demo up test test-fast check format lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked dependencies (about 2.5 GB, a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+install: $(STAMP)  ## make .venv with the locked dependencies
+
+demo: $(STAMP)  ## the whole loop on synthetic messages, without a person, in under five minutes
+	@$(BIN)/undertone demo
+
+up: $(STAMP)  ## MLflow, Prefect with its schedules, and the serving worker on this machine
+	@$(BIN)/undertone up
+
+check: $(STAMP)  ## format, lint, types, import contracts, docs in sync, unit tests
+	@$(BIN)/ruff format --check --quiet . || (echo "run: make format"; exit 1)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest tests/unit -q
+
+test: $(STAMP)  ## every test
+	@$(BIN)/python -m pytest tests -q
+
+test-fast: $(STAMP)  ## unit tests only
+	@$(BIN)/python -m pytest tests/unit -q
+
+format: $(STAMP)  ## format and fix what can be fixed
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+lock: $(STAMP)  ## write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --python-version 3.11 --quiet --output-file requirements.lock
+
+clean:  ## remove everything that commands made (models, store, keys!) but the environment
+	rm -rf .undertone mlruns/mlflow.db* mlruns/artifacts

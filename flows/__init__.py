@@ -1,0 +1,1 @@
+"""The roof: Prefect flows, schedules and the command line that start everything else."""

@@ -1,0 +1,177 @@
+"""The `undertone` command. Bare verbs for acts; noun and verb for stored things.
+
+Exit codes: 0 fine, 1 failed, 2 misuse, 3 drift found.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.commands import drift, feedback, ledger, models
+
+DRIFT_FOUND = 3
+
+app = typer.Typer(
+    name="undertone",
+    help="Train, gate, approve, serve and watch classifiers of customer messages.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(models.app, name="models")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(drift.app, name="drift")
+app.add_typer(feedback.app, name="feedback")
+
+Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
+Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
+Effort = Annotated[str, typer.Option(help="smoke (under a minute), standard or thorough")]
+
+
+@app.command()
+def train(
+    task: Task,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="sample[:WEEKS], hf:NAME[:CONFIG][@REVISION], feedback, a CSV, JSONL or Parquet file, or a folder"
+            " with train, val and test files; several joined by +"
+        ),
+    ] = "",
+    effort: Effort = "standard",
+    seed: Annotated[int | None, typer.Option(help="default: the settings' seed")] = None,
+    text_column: Annotated[str | None, typer.Option(help="column with the message")] = None,
+    label_column: Annotated[str | None, typer.Option(help="column with the label")] = None,
+    base_model: Annotated[str | None, typer.Option(help="a hub name or a folder; default: the task's own")] = None,
+    now: Now = "",
+    as_json: Json = False,
+) -> None:
+    """Fine-tune, calibrate, evaluate, register, and let the gate judge.
+
+    Stopped with Ctrl-C, the same command goes on from the last checkpoint.
+    """
+    from flows import running
+    from flows.terminal import emit, moment
+
+    with running.prefect_ready():
+        from flows.retrain import retrain
+
+        result = retrain(
+            task,
+            source=source,
+            effort=effort,
+            seed=seed,
+            now=moment(now) if now else None,
+            text_column=text_column,
+            label_column=label_column,
+            base_model=base_model,
+        )
+    emit(result, as_json=as_json, text=running.training_text(result))
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on; default 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="port; default 8400")] = None,
+) -> None:
+    """Start the serving worker: the champions of all tasks over HTTP, followed as they change."""
+    if host is not None:
+        os.environ["UNDERTONE_HOST"] = host
+    if port is not None:
+        os.environ["UNDERTONE_PORT"] = str(port)
+    from serving.__main__ import main as serve_worker
+
+    raise typer.Exit(serve_worker() or 0)
+
+
+@app.command()
+def watch(
+    task: Task,
+    days: Annotated[float, typer.Option(help="length of the current window")] = 7.0,
+    effort: Effort = "standard",
+    now: Now = "",
+    decide_only: Annotated[bool, typer.Option("--decide-only", help="record the decision, start no retrain")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare recent messages with the champion's reference, decide, and retrain if the policy says so.
+
+    Ends with exit code 3 when drift was found.
+    """
+    from flows import running
+    from flows.terminal import emit, moment
+
+    with running.prefect_ready():
+        from flows.watch_drift import watch as watch_flow
+
+        result = watch_flow(
+            task, now=moment(now) if now else None, days=days, effort=effort, start_retrain=not decide_only
+        )
+    emit(result, as_json=as_json, text=running.watch_text(result))
+    if result["verdict"] == "drifted":
+        raise typer.Exit(DRIFT_FOUND)
+
+
+@app.command()
+def replay(
+    file: Annotated[
+        str, typer.Argument(help="CSV, JSONL or Parquet with text and, if it has them, id, time, channel, segment")
+    ],
+    url: Annotated[str, typer.Option(help="the serving worker; default: the settings' host and port")] = "",
+    shift_to: Annotated[
+        str, typer.Option(help="move message times so that the last one is at this time", metavar="TIME")
+    ] = "",
+    limit: Annotated[int | None, typer.Option(help="at most this many messages")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send stored messages through the serving worker, as traffic."""
+    from flows import replay as replaying
+    from flows.terminal import emit, moment
+
+    result = replaying.replay_file(file, url, moment(shift_to) if shift_to else None, limit)
+    emit(result, as_json=as_json, text=replaying.text(result))
+
+
+@app.command()
+def up() -> None:
+    """Start MLflow, Prefect with its schedules, and the serving worker; Ctrl-C stops them all."""
+    from flows.up import run
+
+    raise typer.Exit(run())
+
+
+@app.command()
+def demo(
+    home: Annotated[str, typer.Option(help="folder for the demo's models, store and reports; emptied first")] = "demo",
+) -> None:
+    """Play the whole loop on synthetic messages, without a person, in under five minutes."""
+    os.environ["UNDERTONE_HOME"] = home
+    from flows.demo import play
+
+    raise typer.Exit(play())
+
+
+def main() -> None:
+    """Run the command line; errors come as expected, found, next step."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except Exception as error:  # the process edge: known errors are told in three parts, others keep their traceback
+        from undertone.errors import ConfigError, UndertoneError
+
+        if not isinstance(error, UndertoneError):
+            raise
+        for part, text in error.as_dict().items():
+            print(f"{part.replace('_', ' ') + ':':<10} {text}", file=sys.stderr)  # noqa: T201
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+if __name__ == "__main__":
+    main()

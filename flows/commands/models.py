@@ -1,0 +1,142 @@
+"""`undertone models`: what is registered, and what people decide about it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Registered versions: list, show, approve, reject, rollback.", no_args_is_help=True)
+
+Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
+Version = Annotated[int, typer.Argument(help="number of the model version", metavar="VERSION")]
+Reason = Annotated[str, typer.Option(help="why; kept in the ledger")]
+Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
+Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+
+
+@app.command("list")
+def list_versions(
+    task: Annotated[str, typer.Argument(help="one task; default: all", metavar="[TASK]")] = "", as_json: Json = False
+) -> None:
+    """Every registered version, newest first."""
+    from flows.terminal import emit, say, table
+    from undertone.tasks import TASKS, get_task
+    from undertone.workspace import Workspace
+
+    registry = Workspace().registry
+    names = [get_task(task).name] if task else list(TASKS)
+    rows: list[dict[str, Any]] = [
+        {
+            "task": item.task,
+            "version": item.version,
+            "champion": "champion" if item.champion else "",
+            "gate": item.gate,
+            "macro_f1": item.tags.get("undertone.macro_f1", ""),
+            "trainer": item.tags.get("undertone.trainer", ""),
+            "approved_by": item.tags.get("undertone.approved_by", ""),
+            "synthetic": item.tags.get("undertone.synthetic", ""),
+            "registered": item.created_at,
+        }
+        for name in names
+        for item in registry.versions(name)
+    ]
+    if not rows:
+        say(f"no versions yet: `undertone train {names[0]}` makes one")
+    columns = ["task", "version", "champion", "gate", "macro_f1", "trainer", "approved_by", "synthetic", "registered"]
+    emit(rows, as_json=as_json, text=table(rows, columns))
+
+
+@app.command()
+def show(task: Task, version: Version, as_json: Json = False) -> None:
+    """One version: tags, lineage, the gate's lines, and what people did with it."""
+    import tempfile
+    from pathlib import Path
+
+    from flows.terminal import emit, table
+    from undertone import model_folder
+    from undertone.workspace import Workspace
+
+    workspace = Workspace()
+    found = workspace.registry.get(task, version)
+    with tempfile.TemporaryDirectory() as scratch:
+        workspace.registry.download_file(task, version, model_folder.METADATA, Path(scratch))
+        card = model_folder.ModelCardData.read(Path(scratch))
+    history = [row for row in workspace.ledger.entries(task) if row.version == version and row.kind != "drift"]
+    gate = next((row for row in reversed(history) if row.kind == "gate"), None)
+    data = {
+        "task": task,
+        "version": version,
+        "champion": found.champion,
+        "tags": found.tags,
+        "model": card.model_dump(mode="json"),
+        "gate": gate.payload if gate else None,
+        "history": [{"at": row.at, "kind": row.kind, "actor": row.actor, "reason": row.reason} for row in history],
+    }
+    lines = gate.payload.get("lines", []) if gate else []
+    text = "\n\n".join(
+        part
+        for part in (
+            f"{task} {version}{' (champion)' if found.champion else ''}",
+            table([{"key": k, "value": v} for k, v in card.lineage.model_dump().items()], ["key", "value"]),
+            table(lines, ["name", "passed", "found", "required"]) if lines else "the gate has not judged it",
+            table(data["history"], ["at", "kind", "actor", "reason"]),
+        )
+    )
+    emit(data, as_json=as_json, text=text)
+
+
+@app.command()
+def approve(
+    task: Task,
+    version: Version,
+    reason: Reason = "",
+    override: Annotated[bool, typer.Option("--override", help="approve what the gate or a person refused")] = False,
+    now: Now = "",
+    as_json: Json = False,
+) -> None:
+    """Sign a version's bytes and make it the champion. Serving workers follow within seconds."""
+    from undertone import governance
+    from undertone.workspace import Workspace
+
+    workspace = Workspace()
+    _tell(governance.approve(workspace, task, version, _act(workspace, reason, now), override=override), as_json)
+
+
+@app.command()
+def reject(task: Task, version: Version, reason: Reason = "", now: Now = "", as_json: Json = False) -> None:
+    """Turn a version down, with a reason."""
+    from undertone import governance
+    from undertone.workspace import Workspace
+
+    workspace = Workspace()
+    _tell(governance.reject(workspace, task, version, _act(workspace, reason, now)), as_json)
+
+
+@app.command()
+def rollback(task: Task, reason: Reason = "", now: Now = "", as_json: Json = False) -> None:
+    """Put back the last approved version that still verifies, loads and scores."""
+    from undertone import governance
+    from undertone.workspace import Workspace
+
+    workspace = Workspace()
+    _tell(governance.rollback(workspace, task, _act(workspace, reason, now)), as_json)
+
+
+def _act(workspace: Any, reason: str, now: str) -> Any:
+    from datetime import UTC, datetime
+
+    from flows.terminal import moment
+    from undertone.governance import Act
+
+    return Act(workspace.settings.actor, reason, moment(now) if now else datetime.now(UTC))
+
+
+def _tell(entry: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from flows.terminal import emit
+
+    why = f": {entry.reason}" if entry.reason else ""
+    text = f"{entry.task} {entry.version} {entry.kind.replace('_', ' ')} by {entry.actor}{why} (ledger row {entry.seq})"
+    emit(asdict(entry), as_json=as_json, text=text)

@@ -1,0 +1,72 @@
+"""Running a flow from the command line: where Prefect finds its server, and how results read."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flows.terminal import talk
+from undertone.settings import Settings, get_settings
+
+
+@contextmanager
+def prefect_ready(settings: Settings | None = None) -> Iterator[None]:
+    """Set Prefect up for this process before it is imported.
+
+    The server of a running `undertone up` is used where there is one, so that the run shows on its pages;
+    else Prefect starts a server of its own for the time of the run.
+    """
+    settings = settings or get_settings()
+    talk()
+    for name, value in settings.environment().items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    if "PREFECT_API_URL" not in os.environ and (url := _running_server(settings)):
+        os.environ["PREFECT_API_URL"] = url
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    yield
+
+
+def _running_server(settings: Settings) -> str | None:
+    import httpx
+
+    url = f"http://127.0.0.1:{settings.prefect_port}/api"
+    try:
+        return url if httpx.get(f"{url}/health", timeout=0.5).status_code == 200 else None
+    except httpx.HTTPError:
+        return None
+
+
+def training_text(result: dict[str, Any]) -> str:
+    """A training's result for people."""
+    gate = "passed" if result["passed"] else "FAILED"
+    lines = [
+        f"{result['task']} {result['version']}: macro-F1 {result['macro_f1']:.4f}, gate {gate} ({result['verdict']})"
+    ]
+    lines += [f"  {'ok ' if line['passed'] else 'NO '} {line['name']}: {line['found']} (required {line['required']})"
+              for line in result["lines"]]  # fmt: skip
+    override = "" if result["passed"] else " --override --reason '…'"
+    lines.append(f"next: undertone models approve {result['task']} {result['version']}{override}")
+    return "\n".join(lines)
+
+
+def watch_text(result: dict[str, Any]) -> str:
+    """A watch's result for people."""
+    decision = result["decision"]
+    lines = [
+        f"{result['task']} {result['version']}: {result['verdict']} "
+        f"({result['current_rows']} messages against {result['reference_rows']}). {result['reason']}",
+        *(
+            f"  {'!' if signal['fired'] else ' '} {signal['name']}: {signal['effect']:.3f} "
+            f"(floor {signal['floor']:.3f}, p {signal['p_value']:.2g}, {signal['method']})"
+            for signal in result["signals"]
+        ),
+        f"{'retrain' if decision['retrain'] else 'no retrain'} ({decision['rule']}): {decision['reason']}",
+        f"report: {result['report']}",
+    ]
+    if result["retrained"]:
+        lines.append(training_text(result["retrained"]))
+    return "\n".join(lines)

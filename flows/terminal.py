@@ -1,0 +1,64 @@
+"""What the command line prints: data to standard output, talk to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from undertone.errors import ConfigError
+from undertone.records import utc
+
+
+def say(text: str) -> None:
+    """One line of talk, to standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def emit(data: Any, *, as_json: bool, text: str = "") -> None:
+    """The answer itself, to standard output: `data` as JSON, or `text` for people."""
+    print(json.dumps(data, indent=2, default=str) if as_json else text, flush=True)  # noqa: T201
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as aligned columns under their names."""
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+    lines = ["  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip()
+             for line in [list(columns), ["-" * width for width in widths], *cells]]  # fmt: skip
+    return "\n".join(lines)
+
+
+def talk(level: int = logging.INFO) -> None:
+    """Show what Undertone's own loggers say, one plain line each, on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("undertone")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(level)
+
+
+def moment(value: str) -> datetime:
+    """An ISO 8601 time; without a zone it is UTC.
+
+    Raises:
+        ConfigError: it is not one.
+    """
+    try:
+        return utc(datetime.fromisoformat(value))
+    except ValueError as error:
+        raise ConfigError("a time such as 2026-10-05T03:00Z", repr(value), "write it as ISO 8601") from error
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return str(value)

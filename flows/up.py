@@ -1,0 +1,66 @@
+"""`undertone up`: MLflow, Prefect, the schedules and the serving worker as one group of processes.
+
+honcho runs them: it starts each, labels its output, and when one ends or Ctrl-C comes it stops all.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+
+from honcho.manager import Manager
+
+from flows.terminal import say
+from undertone.settings import Settings, get_settings
+
+#: honcho's codes after SIGINT and SIGTERM
+STOPPED = (130, 143)
+
+
+def commands(settings: Settings) -> dict[str, list[str]]:
+    """The command line of every process, by name."""
+    mlflow = [
+        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"),
+        *("--backend-store-uri", settings.mlflow_uri, "--default-artifact-root", settings.artifact_root),
+    ]
+    prefect_server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(settings.prefect_port)]
+    wait = [sys.executable, "-m", "flows.wait", f"http://127.0.0.1:{settings.prefect_port}/api/health"]
+    return {
+        "mlflow": [sys.executable, "-m", *mlflow],
+        "prefect": [sys.executable, "-m", *prefect_server],
+        "schedules": [*wait, sys.executable, "-m", "flows.schedules"],
+        "serving": [sys.executable, "-m", "serving"],
+    }
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What every process gets beside this one's environment."""
+    return settings.environment() | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "undertone",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(settings: Settings | None = None) -> int:
+    """Start everything and wait. Gives 0 after Ctrl-C, 1 when a process ended by itself."""
+    settings = settings or get_settings()
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    manager = Manager()
+    env: Mapping[str, str] = os.environ | environment(settings)
+    for name, command in commands(settings).items():
+        manager.add_process(name, shlex.join(command), env=dict(env))
+    say(f"MLflow    http://127.0.0.1:{settings.mlflow_port}")
+    say(f"Prefect   http://127.0.0.1:{settings.prefect_port}")
+    say(f"Undertone http://{settings.host}:{settings.port}/docs")
+    say("Ctrl-C stops them all\n")
+    started = time.monotonic()
+    manager.loop()
+    ended_by_itself = manager.returncode not in STOPPED
+    if ended_by_itself:
+        say(f"a process ended by itself after {time.monotonic() - started:.0f} s; its last lines are above")
+    return int(ended_by_itself)

@@ -1,0 +1,131 @@
+"""The ledger's chain breaks on any edit, and writers queue."""
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from undertone.errors import StoreError
+from undertone.ledger import GENESIS, KINDS, Ledger
+from undertone.store import Store
+
+NOW = datetime(2026, 11, 3, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}")
+    store.migrate()
+    return Ledger(store)
+
+
+def fill(ledger: Ledger, rows: int = 5) -> None:
+    for number in range(rows):
+        ledger.append(
+            "gate",
+            "sentiment",
+            at=NOW,
+            actor="ann",
+            reason=f"row {number}",
+            version=number,
+            payload={"f1": 0.1 + number},
+        )
+
+
+def test_rows_follow_each_other(ledger: Ledger) -> None:
+    fill(ledger)
+    rows = ledger.entries()
+    assert [row.seq for row in rows] == [1, 2, 3, 4, 5]
+    assert rows[0].previous_hash == GENESIS
+    assert all(later.previous_hash == earlier.hash for earlier, later in zip(rows, rows[1:], strict=False))
+    assert ledger.verify() == 5
+
+
+def test_an_empty_ledger_is_unbroken(ledger: Ledger) -> None:
+    assert ledger.verify() == 0
+    assert ledger.latest("sentiment", ["gate"]) is None
+
+
+def test_unknown_kind_is_misuse(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="unknown kind"):
+        ledger.append("party", "sentiment", at=NOW, actor="ann", reason="")
+
+
+def test_filters(ledger: Ledger) -> None:
+    fill(ledger)
+    ledger.append("approved", "sarcasm", at=NOW, actor="bo", reason="fine", version=1)
+    assert [row.task for row in ledger.entries("sarcasm")] == ["sarcasm"]
+    latest = ledger.latest("sentiment", ["gate"], version=3)
+    assert latest is not None
+    assert latest.reason == "row 3"
+    assert len(ledger.entries(limit=2)) == 2
+
+
+TAMPERINGS = [
+    "update ledger set reason = 'nothing to see' where seq = 3",
+    "update ledger set actor = 'eve' where seq = 3",
+    "update ledger set at = '2020-01-01T00:00:00+00:00' where seq = 3",
+    "update ledger set kind = 'approved' where seq = 3",
+    "update ledger set task = 'sarcasm' where seq = 3",
+    "update ledger set version = 9 where seq = 3",
+    """update ledger set payload = '{"f1":1.0}' where seq = 3""",
+    "update ledger set previous_hash = hash where seq = 3",
+    "update ledger set hash = 'ff' where seq = 3",
+    "delete from ledger where seq = 3",
+    "delete from ledger where seq = 1",
+    "update ledger set seq = 99 where seq = 3",
+    "update ledger set seq = case seq when 3 then -4 when 4 then -3 else seq end; update ledger set seq = abs(seq)",
+]
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_any_tampering_is_named(ledger: Ledger, tampering: str) -> None:
+    fill(ledger)
+    with ledger.store.transaction() as connection:
+        for statement in tampering.split(";"):
+            connection.exec_driver_sql(statement)
+    with pytest.raises(StoreError, match=r"row (1|2|3|4|99)\b") as caught:
+        ledger.verify()
+    assert caught.value.expected == "an unbroken ledger"
+
+
+def test_an_inserted_row_is_named(ledger: Ledger) -> None:
+    fill(ledger)
+    with ledger.store.transaction() as connection:
+        connection.exec_driver_sql(
+            (
+                "insert into ledger select 6, at, 'approved', task, 7, 'eve', reason, payload, hash, 'ab' "
+                "from ledger where seq = 5"
+            )
+        )
+    with pytest.raises(StoreError, match="row 6, whose content"):
+        ledger.verify()
+
+
+def test_concurrent_writers_queue(ledger: Ledger) -> None:
+    threads = [threading.Thread(target=fill, args=(ledger, 10)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.verify() == 60
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    actor=st.text(min_size=1, max_size=50).filter(str.isprintable),
+    payload=st.dictionaries(
+        st.text(), st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+    ),
+)
+def test_whatever_is_written_comes_back_and_verifies(ledger: Ledger, kind: str, actor: str, payload: dict) -> None:
+    before = ledger.verify()
+    payload = {key: value for key, value in payload.items() if key.isprintable()}
+    entry = ledger.append(kind, "sentiment", at=NOW, actor=actor, reason="r", payload=payload)
+    assert ledger.entries(newest_first=True, limit=1) == [entry]
+    assert entry.payload == payload
+    assert ledger.verify() == before + 1

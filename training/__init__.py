@@ -1,0 +1,1 @@
+"""From labelled messages to a model folder the gate has judged."""

@@ -1,0 +1,64 @@
+"""How hard to train: one dial that fixes every other number."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from undertone.errors import ConfigError
+
+
+class Effort(BaseModel):
+    """Everything that one effort level decides.
+
+    Rows are texts. Where rows are capped, the sample keeps every label's share. ``warmup`` is the
+    fraction of all steps during which the learning rate rises; it falls linearly to zero afterwards.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    batch_size: int = Field(32, ge=1)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    head_factor: float = Field(10.0, ge=1, description="the new head learns this many times faster than the encoder")
+    balance: float = Field(0.5, ge=0, le=1, description="rare labels weigh share**-balance in the loss; 0: all alike")
+    max_train_rows: int | None = Field(None, ge=1, description="rows trained on; None: all")
+    max_eval_rows: int | None = Field(None, ge=1, description="rows of validation and of holdout looked at; None: all")
+    frozen_layers: int = Field(0, ge=0, description="lowest encoder layers (and the embeddings) left as they are")
+    save_steps: int = Field(100, ge=1, description="optimizer steps between two checkpoints")
+    patience: int | None = Field(
+        None, ge=1, description="evaluate each epoch, stop after this many without gain, keep the best; None: neither"
+    )
+
+
+EFFORTS: dict[str, Effort] = {
+    effort.name: effort
+    for effort in (
+        # 25 s of fine-tuning on two cores, so that a whole `undertone train` ends within a minute.
+        Effort(
+            name="smoke",
+            epochs=1,
+            learning_rate=2e-4,
+            batch_size=16,
+            max_train_rows=1_400,
+            max_eval_rows=500,
+            save_steps=50,
+        ),
+        Effort(name="standard", epochs=3, learning_rate=1e-4, max_eval_rows=4_000),
+        Effort(name="thorough", epochs=6, learning_rate=1e-4, patience=2),
+    )
+}
+
+
+def get_effort(name: str) -> Effort:
+    """The effort called `name`.
+
+    Raises:
+        ConfigError: there is no such effort.
+    """
+    try:
+        return EFFORTS[name]
+    except KeyError:
+        raise ConfigError(f"an effort ({', '.join(EFFORTS)})", f"{name!r}", "use one of these names") from None

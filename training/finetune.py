@@ -1,0 +1,293 @@
+"""Fine-tune a base model on labelled messages; an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.effort import Effort
+from training.silence import hush
+from undertone.errors import DataError, TrainingError
+from undertone.tasks import TaskSpec
+from undertone.text import fingerprint, install_cleaning, repair
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Log = Callable[[dict[str, float], int], None]
+
+#: Files without which a checkpoint is half-written. The Trainer writes its state last.
+_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+def finetune(
+    train: DataFrame,
+    validation: DataFrame,
+    spec: TaskSpec,
+    effort: Effort,
+    *,
+    base_model: Path,
+    seed: int,
+    checkpoints: Path,
+    log: Log | None = None,
+    progress: bool = True,
+    threads: int | None = None,
+) -> Path:
+    """Fine-tune `base_model` for `spec` and give the folder of the result, ``<checkpoints>/model``.
+
+    The folder holds a Hugging Face sequence-classification model (safetensors, labels as words)
+    and its fast tokenizer with the cleaning inside. Ctrl-C and SIGTERM save a checkpoint before they
+    take effect; the same call later goes on from the last complete checkpoint and ends with the weights of
+    an uninterrupted run (same machine, same number of threads). Checkpoints of another data set, effort, seed or
+    base model are thrown away; so are this run's when it has finished.
+
+    Args:
+        train: columns ``text`` and ``label`` (words of ``spec.labels``).
+        validation: the same columns; looked at only where the effort evaluates each epoch.
+        spec: labels and text limit.
+        effort: every hyperparameter.
+        base_model: folder of the base model.
+        seed: fixes the sample, the order of batches, the new head and dropout.
+        checkpoints: folder of this run alone.
+        log: called with metrics (``loss``, ``learning_rate``, ``validation_macro_f1`` …) and the step.
+        progress: one progress bar on stderr.
+        threads: CPU threads for torch; None leaves torch's own choice.
+
+    Raises:
+        DataError: no rows, or a label that the spec does not have.
+        TrainingError: the loss is not a number, or the base model does not load.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    rows = subsample(train, spec, effort.max_train_rows, seed)
+    looked_at = subsample(validation, spec, effort.max_eval_rows, seed) if effort.patience else None
+    _keep_only_own(checkpoints, _identity(rows, looked_at, spec, effort, base_model, seed))
+    with hush():
+        return _train(rows, looked_at, spec, effort, base_model, seed, checkpoints, log, progress)
+
+
+def subsample(frame: DataFrame, spec: TaskSpec, limit: int | None, seed: int) -> DataFrame:
+    """At most `limit` rows of `frame`, in its order, with each label's share kept (and one row of each at least).
+
+    Raises:
+        DataError: no rows, or a label that the spec does not have.
+    """
+    unknown = sorted(set(frame["label"]) - set(spec.labels))
+    if unknown or frame.empty:
+        raise DataError(
+            f"rows labelled {', '.join(spec.labels)}",
+            f"{', '.join(map(str, unknown[:5]))}" if unknown else "no rows",
+            f"correct the data of task {spec.name!r}",
+        )
+    if limit is None or len(frame) <= limit:
+        return frame
+    generator = np.random.default_rng(seed)
+    labels = frame["label"].to_numpy()
+    picked: list[NDArray[np.int64]] = []
+    for label in spec.labels:
+        rows = np.flatnonzero(labels == label)
+        share = min(len(rows), max(1, round(limit * len(rows) / len(frame))))
+        picked.append(generator.choice(rows, size=share, replace=False))
+    return frame.iloc[np.sort(np.concatenate(picked))]
+
+
+def _train(
+    rows: DataFrame,
+    looked_at: DataFrame | None,
+    spec: TaskSpec,
+    effort: Effort,
+    base_model: Path,
+    seed: int,
+    checkpoints: Path,
+    log: Log | None,
+    progress: bool,
+) -> Path:
+    from transformers import DataCollatorWithPadding, TrainingArguments, set_seed
+
+    from training.loop import BestWeights, LengthTrainer, Progress, StopOnSignal, balanced_loss, make_optimizer
+
+    set_seed(seed)
+    tokenizer = load_tokenizer(base_model, spec.max_tokens)
+    model = _load_model(base_model, spec, effort.frozen_layers)
+    examples = _encode(rows, tokenizer, spec)
+    steps_per_epoch = -(-len(examples) // effort.batch_size)
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=effort.epochs,
+        learning_rate=effort.learning_rate,
+        per_device_train_batch_size=effort.batch_size,
+        per_device_eval_batch_size=64,
+        warmup_steps=round(effort.warmup * steps_per_epoch * effort.epochs),
+        weight_decay=effort.weight_decay,
+        lr_scheduler_type="linear",
+        seed=seed,
+        data_seed=seed,
+        # Evaluation by steps comes before the checkpoint of the same step, so a run resumed at the end of
+        # an epoch has that epoch's score.
+        eval_strategy="no" if looked_at is None else "steps",
+        eval_steps=steps_per_epoch,
+        save_strategy="steps",
+        save_steps=effort.save_steps,
+        save_total_limit=2,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    best = BestWeights(checkpoints / "best", effort.patience) if effort.patience else None
+    stop = StopOnSignal()
+    trainer = LengthTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        eval_dataset=None if looked_at is None else _encode(looked_at, tokenizer, spec),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=_score,
+        compute_loss_func=balanced_loss([row["labels"] for row in examples], len(spec.labels), effort.balance),
+        optimizers=(make_optimizer(model, effort), None),
+        callbacks=[Progress(log, progress), stop, *([best] if best else [])],
+    )
+    with stop:
+        trainer.train(resume_from_checkpoint=last_complete(checkpoints))
+    if best:
+        best.restore(model)
+    return _finish(model, tokenizer, checkpoints)
+
+
+def load_tokenizer(base_model: Path, max_tokens: int) -> Any:
+    """The base model's fast tokenizer with the cleaning inside, in a class that keeps it there.
+
+    Transformers 5 rebuilds a ``BertTokenizer``'s normalizer from its arguments at load and would drop the
+    cleaning; the plain fast class takes ``tokenizer.json`` as it stands.
+
+    Raises:
+        TrainingError: the base model has no fast tokenizer.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        own = AutoTokenizer.from_pretrained(base_model, local_files_only=True)
+        backend = own.backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        raise TrainingError(
+            f"a fast tokenizer in {base_model}", f"{type(error).__name__}: {error}", "use another base model"
+        ) from error
+    backend.no_padding()
+    backend.enable_truncation(max_tokens)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=install_cleaning(backend),
+        model_max_length=max_tokens,
+        model_input_names=["input_ids", "attention_mask"],
+        **own.special_tokens_map,
+    )
+
+
+def _load_model(base_model: Path, spec: TaskSpec, frozen_layers: int) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base_model,
+            num_labels=len(spec.labels),
+            id2label=dict(enumerate(spec.labels)),
+            label2id=spec.label_index(),
+            problem_type="single_label_classification",
+            ignore_mismatched_sizes=True,  # a base model may carry a head with other labels
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"a model in {base_model} that takes a classification head",
+            f"{type(error).__name__}: {error}",
+            "use another base model",
+        ) from error
+    model = model.float()
+    encoder = getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
+    if frozen_layers:
+        layers = list(getattr(encoder, "layer", []))
+        for part in [model.base_model.get_input_embeddings(), *layers[:frozen_layers]]:
+            part.requires_grad_(False)
+    return model
+
+
+def _encode(frame: DataFrame, tokenizer: Any, spec: TaskSpec) -> list[dict[str, Any]]:
+    index = spec.label_index()
+    ids = tokenizer([repair(text) for text in frame["text"]], truncation=True, max_length=spec.max_tokens)["input_ids"]
+    return [
+        {"input_ids": row, "attention_mask": [1] * len(row), "labels": index[label]}
+        for row, label in zip(ids, frame["label"], strict=True)
+    ]
+
+
+def _score(output: Any) -> dict[str, float]:
+    from training.evaluate import macro_f1
+
+    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+    return {"macro_f1": macro_f1(output.label_ids, logits.argmax(axis=1), logits.shape[1])}
+
+
+def _finish(model: Any, tokenizer: Any, checkpoints: Path) -> Path:
+    import torch
+
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        raise TrainingError("finite weights", "NaN or infinity in the trained model", "lower the learning rate")
+    folder = checkpoints / "model"
+    model.cpu().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for leftover in [*checkpoints.glob("checkpoint-*"), checkpoints / "best"]:
+        shutil.rmtree(leftover, ignore_errors=True)
+    (checkpoints / "run.json").unlink(missing_ok=True)
+    return folder
+
+
+def last_complete(checkpoints: Path) -> str | None:
+    """Path of the newest checkpoint that was written to its end; half-written ones are removed."""
+    complete: dict[int, Path] = {}
+    for folder in checkpoints.glob("checkpoint-*"):
+        try:
+            step = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            step = None
+        if step is not None and all((folder / name).is_file() for name in _CHECKPOINT_FILES):
+            complete[int(step)] = folder
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return str(complete[max(complete)]) if complete else None
+
+
+def _identity(
+    rows: DataFrame, looked_at: DataFrame | None, spec: TaskSpec, effort: Effort, base_model: Path, seed: int
+) -> str:
+    """One digest of all that decides the weights: checkpoints of another run must not be continued."""
+    with (base_model / "model.safetensors").open("rb") as stream:
+        weights = hashlib.file_digest(stream, "sha256").hexdigest()
+    settings = (effort.model_dump_json(), weights, str(seed), str(spec.max_tokens), *spec.labels)
+    tables = [frame[["text", "label"]].itertuples(index=False, name=None) for frame in (rows, looked_at) if frame is not None]
+    return fingerprint([settings, *(row for table in tables for row in table)])
+
+
+def _keep_only_own(checkpoints: Path, identity: str) -> None:
+    note = checkpoints / "run.json"
+    found = None
+    if note.is_file():
+        try:
+            found = json.loads(note.read_text(encoding="utf-8")).get("identity")
+        except (ValueError, AttributeError):
+            found = None
+    if found != identity:
+        for leftover in [*checkpoints.glob("checkpoint-*"), checkpoints / "best", checkpoints / "model"]:
+            shutil.rmtree(leftover, ignore_errors=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"identity": identity}) + "\n", encoding="utf-8")

@@ -1,0 +1,116 @@
+"""The work folder of one training: data, checkpoints and the model folder that grows in it.
+
+Its name is a hash of everything that decides the result, so the same command finds the same
+folder again: after Ctrl-C it goes on where it stopped, in the same MLflow run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from undertone.records import utc
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from training.data import Splits
+
+PARTS = ("train", "validation", "holdout")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked to be trained."""
+
+    task: str
+    source: str
+    effort: str
+    seed: int
+    now: datetime
+    trainer: str
+    text_column: str | None = None
+    label_column: str | None = None
+    base_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Paths inside one work folder, and the facts about its data."""
+
+    folder: Path
+    request: Request
+    data_sha256: str
+    rows: int
+    synthetic: bool
+    newest_at: datetime | None
+    summary: str
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where fine-tuning keeps its checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def finetuned(self) -> Path:
+        """A file that names the fine-tuned Hugging Face folder once it is complete."""
+        return self.folder / "finetuned.txt"
+
+    @property
+    def model(self) -> Path:
+        """The model folder that is registered."""
+        return self.folder / "model"
+
+    @property
+    def pictures(self) -> Path:
+        """Pictures for MLflow."""
+        return self.folder / "pictures"
+
+    @property
+    def run_file(self) -> Path:
+        """Holds the id of the MLflow run."""
+        return self.folder / "run_id"
+
+    def rows_of(self, part: str) -> DataFrame:
+        """One split, as it was written."""
+        import pandas as pd
+
+        return pd.read_parquet(self.folder / f"{part}.parquet")
+
+    def remove(self) -> None:
+        """Delete the folder: the model is registered, nothing in it is needed any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_work(root: Path, request: Request, splits: Splits, base_model_sha256: str, summary: str) -> Work:
+    """The work folder for `request` on `splits`, written if it is new.
+
+    The clock and the trainer are not part of its name: the same command an hour later resumes.
+    """
+    decides = [request.task, request.effort, request.seed, splits.data_sha256, base_model_sha256]
+    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    folder = root / f"{request.task}-{key}"
+    work = Work(
+        folder=folder,
+        request=request,
+        data_sha256=splits.data_sha256,
+        rows=splits.rows,
+        synthetic=splits.synthetic,
+        newest_at=splits.newest_at,
+        summary=summary,
+    )
+    if not (folder / "request.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            getattr(splits, part).to_parquet(folder / f"{part}.parquet")
+        (folder / "request.json").write_text(json.dumps(asdict(request), default=_plain, indent=2), encoding="utf-8")
+    return work
+
+
+def _plain(value: Any) -> str:
+    return utc(value).isoformat() if isinstance(value, datetime) else str(value)

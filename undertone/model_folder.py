@@ -1,0 +1,136 @@
+"""What a trained model looks like on disk: the folder that is evaluated, registered, signed and served.
+
+MLmodel, model/, components/, …     a standard MLflow transformers model
+undertone/model.json                `ModelCardData`: task, labels, calibration, lineage
+undertone/model.onnx                the graph the engine runs (logits and sentence embedding)
+undertone/tokenizer.json            tokenizer with the cleaning inside
+undertone/reference.parquet         predictions on rows the model never trained on: the drift watch's reference
+approval.json                       the signed statement; only in an approved copy
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from undertone.errors import VerificationError
+
+EXTRAS = "undertone"
+METADATA = f"{EXTRAS}/model.json"
+GRAPH = f"{EXTRAS}/model.onnx"
+TOKENIZER = f"{EXTRAS}/tokenizer.json"
+REFERENCE = f"{EXTRAS}/reference.parquet"
+STATEMENT = "approval.json"
+
+#: Columns of the reference window. Texts are left out: a model folder carries no customer's words.
+REFERENCE_COLUMNS = ("label", "probabilities", "confidence", "length", "channel", "segment", "embedding")
+
+
+class Lineage(BaseModel):
+    """Where a model came from, in values that can be checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    text_column: str | None = None
+    label_column: str | None = None
+    data_sha256: str
+    rows: int
+    commit: str
+    lock_sha256: str
+    trainer: str
+    trained_at: datetime
+    seed: int
+    effort: str
+    base_model: str
+    base_model_sha256: str
+    synthetic: bool = False
+
+
+class ModelCardData(BaseModel):
+    """``undertone/model.json``: all that scoring needs beside the graph, and the model's lineage.
+
+    ``temperature`` divides the logits before the softmax (Guo et al., 2017,
+    https://arxiv.org/abs/1706.04599). ``newest_label_at`` is the time of the newest row trained on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    task: str
+    labels: tuple[str, ...]
+    max_tokens: int = Field(ge=2)
+    temperature: float = Field(gt=0)
+    engine: str = "onnx-fp32"
+    newest_label_at: datetime | None = None
+    lineage: Lineage
+
+    def write(self, folder: Path) -> None:
+        """Write ``undertone/model.json`` into `folder`."""
+        path = folder / METADATA
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCardData:
+        """The metadata in `folder`.
+
+        Raises:
+            VerificationError: the file is missing or is not what this version of Undertone writes.
+        """
+        try:
+            return cls.model_validate_json((folder / METADATA).read_text(encoding="utf-8"))
+        except (OSError, ValidationError, UnicodeDecodeError) as error:
+            raise VerificationError(
+                f"{METADATA} in a model folder", f"{type(error).__name__}: {error}", "train the model again"
+            ) from error
+
+
+def manifest(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file under `folder` by its POSIX path, without the statement that an approval adds.
+
+    Raises:
+        VerificationError: the folder is missing or holds a symbolic link.
+    """
+    if not folder.is_dir():
+        raise VerificationError("a model folder", f"nothing at {folder}", "download the version again")
+    files: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise VerificationError(
+                "plain files in a model folder", f"a symbolic link, {name}", "train the model again"
+            )
+        if path.is_file() and name != STATEMENT:
+            with path.open("rb") as stream:
+                files[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return files
+
+
+def digest(files: dict[str, str]) -> str:
+    """One SHA-256 for a whole manifest: of its canonical JSON."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def refuse_code(folder: Path) -> None:
+    """Refuse a model folder that could run code when it is loaded.
+
+    MLflow's transformers flavour loads with ``trust_remote_code=True``, so a Python file or an
+    ``auto_map`` entry in a model folder would run; so would a pickle.
+
+    Raises:
+        VerificationError: naming the file.
+    """
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        found = None
+        if path.suffix.lower() in {".py", ".pyc", ".so", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib"}:
+            found = f"{name}, which can run code"
+        elif path.suffix == ".json" and path.is_file() and b'"auto_map"' in path.read_bytes():
+            found = f"an auto_map entry in {name}"
+        if found:
+            raise VerificationError("weights and words only in a model folder", found, "train the model again")

@@ -1,0 +1,115 @@
+"""Tables of the prediction store. Changes go through a new file in ``undertone/migrations/versions``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite keeps no zone, so values go in naive UTC and come out aware."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """An aware time in UTC, naive for SQLite."""
+        if value is None:
+            return None
+        value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """An aware time in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("channel", String(100)),
+    Column("segment", String(100)),
+    Column("customer_id", String(200)),
+    Column("sent_at", UtcDateTime),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("final_sentiment", String(100)),
+    Column("final_reason", String(200)),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("message_id", String(200), primary_key=True),
+    Column("task", String(100), primary_key=True),
+    Column("event_at", UtcDateTime, nullable=False, doc="when the message was sent, else received"),
+    Column("label", String(100), nullable=False),
+    Column("probabilities", JSON, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("model_digest", String(64), nullable=False),
+    Column("scored_at", UtcDateTime, nullable=False),
+    Column("sample_key", Integer, nullable=False, doc="31 bits of SHA-256 of the id: a fixed random order"),
+    Column("embedding", LargeBinary),
+    Index("predictions_by_time", "task", "event_at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("message_id", String(200), nullable=False),
+    Column("task", String(100), nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("labeller", String(200), nullable=False),
+    Column("labelled_at", UtcDateTime, nullable=False),
+    UniqueConstraint("message_id", "task", "labeller", name="feedback_once"),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", String(40), nullable=False, doc="ISO 8601 in UTC, as text: the hash covers these very characters"),
+    Column("kind", String(60), nullable=False),
+    Column("task", String(100), nullable=False),
+    Column("version", Integer),
+    Column("actor", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("payload", Text, nullable=False, doc="canonical JSON, as text for the same reason"),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Index("ledger_by_task", "task", "kind"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,147 @@
+"""One frozen settings object: environment ``UNDERTONE_*`` first, then ``undertone.toml``, then defaults.
+
+Paths are relative to the folder in which the command runs. Nothing is created on import.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Settings(BaseSettings):
+    """Where things live and how much of them there may be. The defaults need no server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="UNDERTONE_",
+        toml_file="undertone.toml",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        validate_default=True,
+    )
+
+    # where things live
+    home: Path = Field(Path("."), description="folder that the next two are relative to")
+    mlflow_home: Path = Field(Path("mlruns"), description="local MLflow home: database and artifacts")
+    state_dir: Path = Field(Path(".undertone"), description="store, keys, last good models, checkpoints, reports")
+    tracking_uri: str = Field("", description="MLflow tracking and registry URI; empty: SQLite in mlflow_home")
+    artifact_uri: str = Field("", description="MLflow artifact root for new experiments; empty: mlflow_home/artifacts")
+    store_url: str = Field("", description="SQLAlchemy URL of the prediction store; empty: SQLite in state_dir")
+    experiment: str = "undertone"
+
+    # who
+    actor: str = Field(default_factory=getpass.getuser, description="name written in the ledger for this person")
+    signing_key: Path | None = Field(
+        None, description="approver's private key (PEM); empty: state_dir/keys/<actor>.key"
+    )
+    trusted_keys: Path | None = Field(
+        None, description="folder of approvers' public keys; empty: state_dir/keys/trusted"
+    )
+
+    # serving
+    host: str = "127.0.0.1"
+    port: int = Field(8400, ge=0, le=65_535)
+    mlflow_port: int = Field(5000, ge=1, le=65_535)
+    prefect_port: int = Field(4200, ge=1, le=65_535)
+    max_messages: int = Field(1_000, ge=1, description="messages in one request; more are refused with 413")
+    max_body_bytes: int = Field(8_000_000, ge=1_000, description="bytes in one request; more are refused with 413")
+    max_text_chars: int = Field(
+        20_000, ge=1, description="characters of a text that are read; the rest is cut, flagged"
+    )
+    follow_seconds: float = Field(3.0, gt=0, description="seconds between two looks at the champion alias")
+    engine_threads: int = Field(0, ge=0, description="threads of the scoring engine; 0: one per core, at most four")
+
+    # training
+    seed: int = 7
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then ``undertone.toml``."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @field_validator("mlflow_home", "state_dir")
+    @classmethod
+    def _under_home(cls, path: Path, info: ValidationInfo) -> Path:
+        home: Path = info.data["home"]
+        return (home / path).absolute()
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking and registry URI; the file store is refused by MLflow 3.13 and newer, so SQLite."""
+        return self.tracking_uri or f"sqlite:///{self.mlflow_home / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str:
+        """Artifact root for an experiment that this machine creates, as a URI."""
+        return self.artifact_uri or (self.mlflow_home / "artifacts").as_uri()
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the prediction store, ledger and leases."""
+        return self.store_url or f"sqlite:///{self.state_dir / 'undertone.db'}"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Private keys made on this machine."""
+        return self.state_dir / "keys"
+
+    @property
+    def private_key(self) -> Path:
+        """This actor's signing key."""
+        return self.signing_key or self.keys_dir / f"{self.actor}.key"
+
+    @property
+    def trusted_dir(self) -> Path:
+        """Public keys (``<name>.pub``) whose approvals are served."""
+        return self.trusted_keys or self.keys_dir / "trusted"
+
+    @property
+    def served_dir(self) -> Path:
+        """Last good copies of approved models, one folder per task."""
+        return self.state_dir / "served"
+
+    @property
+    def threads(self) -> int:
+        """Threads for one scoring engine."""
+        return self.engine_threads or min(4, os.cpu_count() or 1)
+
+    def environment(self) -> dict[str, str]:
+        """Environment that gives a child process these same settings, and keeps its libraries quiet and local."""
+        values: dict[str, Any] = self.model_dump(exclude_none=True)
+        own = {f"UNDERTONE_{name.upper()}": str(value) for name, value in values.items()}
+        return own | {
+            "MLFLOW_TRACKING_URI": self.mlflow_uri,
+            "PREFECT_HOME": str(self.state_dir / "prefect"),
+            **QUIET,
+        }
+
+
+#: Third-party telemetry and noise, switched off wherever Undertone starts a process.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

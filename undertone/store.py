@@ -1,0 +1,311 @@
+"""The prediction store: messages, predictions, feedback, leases (and the ledger's table) in one SQL database.
+
+SQLite in WAL mode by default, PostgreSQL by URL. Writes are idempotent by message id, so a
+caller that is unsure whether a write arrived simply writes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, RowMapping, Table, create_engine, delete, event, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from undertone.errors import StoreError
+from undertone.records import Feedback, ScoredMessage, utc
+from undertone.schema import feedback, leases, messages, predictions
+from undertone.settings import Settings
+
+
+class Store:
+    """A connection pool to one store. Safe to share between threads.
+
+    Args:
+        url: SQLAlchemy URL, ``sqlite:///path`` or ``postgresql+psycopg://…``.
+        timeout_s: seconds to wait for a lock or a connection before giving up.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
+        self.url = make_url(url)
+        self.engine = _engine(str(url), timeout_s)
+
+    @classmethod
+    def open(cls, settings: Settings, timeout_s: float = 30.0) -> Store:
+        """The store that `settings` name, made and migrated to the newest schema where needed."""
+        store = cls(settings.database_url, timeout_s)
+        store.migrate()
+        return store
+
+    def migrate(self) -> None:
+        """Bring the schema to its newest version. One transaction: a second caller waits, then finds it done."""
+        from alembic import command
+        from alembic.config import Config
+
+        if self.url.database and self.url.get_backend_name() == "sqlite":
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.transaction() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction. On SQLite it takes the write lock at once, so two writers queue instead of failing.
+
+        Raises:
+            StoreError: the database is out of reach, locked beyond the timeout, or full.
+        """
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A read transaction: never waits for writers."""
+        with self._translated(), self.engine.connect().execution_options(undertone_read=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as error:
+            where = self.url.render_as_string(hide_password=True)
+            cause = getattr(error, "orig", None) or error
+            raise StoreError(
+                f"an answer from the store at {where}",
+                f"{type(cause).__name__}: {cause}",
+                "check that the database is up and that UNDERTONE_STORE_URL names it",
+            ) from error
+
+    def ping(self) -> None:
+        """Raise `StoreError` unless the store answers."""
+        with self.reading() as connection:
+            connection.execute(text("select 1"))
+
+    # predictions ----------------------------------------------------------------------------
+
+    def record(self, scored: Sequence[ScoredMessage]) -> int:
+        """Write scored messages and their predictions in one transaction.
+
+        A message id (and a task's prediction for it) that is already there stays as it is.
+
+        Returns:
+            How many messages were new.
+        """
+        if not scored:
+            return 0
+        with self.transaction() as connection:
+            new = _insert_new(connection, messages, [_message_row(item) for item in scored])
+            _insert_new(connection, predictions, [row for item in scored for row in _prediction_rows(item)])
+            return new
+
+    def window(self, task: str, start: datetime, end: datetime, limit: int | None = None) -> Sequence[RowMapping]:
+        """Predictions of `task` for messages sent in [start, end), with the message's columns.
+
+        Args:
+            limit: at most this many rows, a random sample that is the same on every call; None: all.
+        """
+        query = (
+            select(
+                predictions,
+                messages.c.text,
+                messages.c.channel,
+                messages.c.segment,
+                messages.c.customer_id,
+                messages.c.final_sentiment,
+            )
+            .join(messages, messages.c.id == predictions.c.message_id)
+            .where(predictions.c.task == task, predictions.c.event_at >= start, predictions.c.event_at < end)
+            .order_by(predictions.c.sample_key, predictions.c.message_id)
+            .limit(limit)
+        )
+        with self.reading() as connection:
+            return connection.execute(query).mappings().all()
+
+    def count(self, task: str, start: datetime, end: datetime) -> int:
+        """How many predictions of `task` fall in [start, end)."""
+        query = select(func.count()).where(
+            predictions.c.task == task, predictions.c.event_at >= start, predictions.c.event_at < end
+        )
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def latest_event(self, task: str) -> datetime | None:
+        """When the newest scored message of `task` was sent."""
+        with self.reading() as connection:
+            newest: datetime | None = connection.execute(
+                select(func.max(predictions.c.event_at, type_=predictions.c.event_at.type)).where(
+                    predictions.c.task == task
+                )
+            ).scalar_one()
+            return newest
+
+    # feedback -------------------------------------------------------------------------------
+
+    def add_feedback(self, labels: Sequence[Feedback]) -> int:
+        """Write labels; a labeller's second label for a message replaces the first. Gives the number written."""
+        with self.transaction() as connection:
+            for item in labels:
+                connection.execute(
+                    delete(feedback).where(
+                        feedback.c.message_id == item.message_id,
+                        feedback.c.task == item.task,
+                        feedback.c.labeller == item.labeller,
+                    )
+                )
+            rows = [
+                {
+                    "message_id": item.message_id,
+                    "task": item.task,
+                    "label": item.label,
+                    "labeller": item.labeller,
+                    "labelled_at": item.labelled_at,
+                }
+                for item in labels
+            ]
+            _insert_new(connection, feedback, rows)
+        return len(labels)
+
+    def known(self, message_ids: Sequence[str]) -> set[str]:
+        """Which of these messages were scored."""
+        found: set[str] = set()
+        with self.reading() as connection:
+            for start in range(0, len(message_ids), 500):  # databases limit the values of one `in`
+                part = message_ids[start : start + 500]
+                found.update(connection.execute(select(messages.c.id).where(messages.c.id.in_(part))).scalars())
+        return found
+
+    def labelled(self, task: str, until: datetime | None = None) -> Sequence[RowMapping]:
+        """Messages that a person labelled for `task`, newest label per message, in order of message time and id.
+
+        Columns: message_id, text, channel, segment, sent_at, label, labeller, labelled_at.
+        """
+        newest = (
+            select(feedback.c.message_id, func.max(feedback.c.id).label("id"))
+            .where(feedback.c.task == task)
+            .group_by(feedback.c.message_id)
+        )
+        if until is not None:
+            newest = newest.where(feedback.c.labelled_at <= until)
+        last = newest.subquery()
+        query = (
+            select(
+                feedback.c.message_id,
+                messages.c.text,
+                messages.c.channel,
+                messages.c.segment,
+                messages.c.sent_at,
+                feedback.c.label,
+                feedback.c.labeller,
+                feedback.c.labelled_at,
+            )
+            .join(last, last.c.id == feedback.c.id)
+            .join(messages, messages.c.id == feedback.c.message_id)
+            .order_by(messages.c.sent_at, messages.c.id)
+        )
+        with self.reading() as connection:
+            return connection.execute(query).mappings().all()
+
+    # leases ---------------------------------------------------------------------------------
+
+    def acquire(self, name: str, holder: str, now: datetime, seconds: float) -> bool:
+        """Take the lease `name` for `seconds`, or renew it for its holder. False: somebody else holds it."""
+        now = utc(now)
+        row = {"name": name, "holder": holder, "expires_at": now + timedelta(seconds=seconds)}
+        with self.transaction() as connection:
+            connection.execute(delete(leases).where(leases.c.name == name, leases.c.expires_at <= now))
+            _insert_new(connection, leases, [row])
+            holds = leases.c.name == name, leases.c.holder == holder
+            connection.execute(leases.update().where(*holds).values(expires_at=row["expires_at"]))
+            return connection.execute(select(leases.c.name).where(*holds)).first() is not None
+
+    def release(self, name: str, holder: str) -> None:
+        """Give the lease back; nothing happens if `holder` does not hold it."""
+        with self.transaction() as connection:
+            connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+    def holder(self, name: str) -> str | None:
+        """Who holds the lease `name`, live or expired."""
+        with self.reading() as connection:
+            found: str | None = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar()
+            return found
+
+
+def sample_key(message_id: str) -> int:
+    """31 bits of SHA-256 of the id: sorting by it is a random order that never changes."""
+    return int.from_bytes(hashlib.sha256(message_id.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1
+
+
+def _engine(url: str, timeout_s: float) -> Engine:
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    engine = create_engine(
+        url,
+        pool_pre_ping=not is_sqlite,
+        connect_args={"timeout": timeout_s} if is_sqlite else {"connect_timeout": max(1, int(timeout_s))},
+    )
+    if is_sqlite:
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's "begin" event below opens transactions itself
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=normal")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("undertone_read", False)
+    connection.exec_driver_sql("begin" if reads else "begin immediate")
+
+
+def _insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+    if not rows:
+        return 0
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows).rowcount
+
+
+def _message_row(item: ScoredMessage) -> dict[str, Any]:
+    message = item.message
+    return {
+        "id": message.id,
+        "text": message.text,
+        "channel": message.channel,
+        "segment": message.segment,
+        "customer_id": message.customer_id,
+        "sent_at": message.sent_at,
+        "received_at": message.received_at,
+        "truncated": message.truncated,
+        "final_sentiment": item.final_sentiment,
+        "final_reason": item.final_reason,
+    }
+
+
+def _prediction_rows(item: ScoredMessage) -> list[dict[str, Any]]:
+    return [
+        {
+            "message_id": answer.message_id,
+            "task": answer.task,
+            "event_at": item.message.sent_at or item.message.received_at,
+            "label": answer.label,
+            "probabilities": [round(p, 6) for p in answer.probabilities],
+            "confidence": answer.confidence,
+            "model_version": answer.model_version,
+            "model_digest": answer.model_digest,
+            "scored_at": answer.scored_at,
+            "sample_key": sample_key(answer.message_id),
+            "embedding": answer.embedding,
+        }
+        for answer in item.predictions
+    ]

@@ -1,0 +1,69 @@
+"""One way to clean and encode text, for training and for serving.
+
+Cleaning lives in the tokenizer's own normalizer, so it is saved inside ``tokenizer.json``: whatever
+loads the model (the serving worker, ``mlflow models serve``, a Spark UDF) reads text the same way.
+Links become ``http`` and mentions ``@user``, the form of TweetEval (Barbieri et al., 2020,
+https://aclanthology.org/2020.findings-emnlp.148), so customers' handles never reach a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_LINK = r"(?:https?://|www\.)\S+"
+_MENTION = r"@\w{1,50}"
+_NOT_A_WORD = re.compile(r"[\W\d_]+")
+
+
+def install_cleaning(tokenizer: Tokenizer) -> Tokenizer:
+    """Put the cleaning in front of `tokenizer`'s own normalizer, once; gives the same object back."""
+    from tokenizers import Regex, normalizers
+
+    cleaning = [
+        normalizers.NFC(),
+        normalizers.Replace(Regex(_LINK), "http"),
+        normalizers.Replace(Regex(_MENTION), "@user"),
+    ]
+    own = tokenizer.normalizer
+    if own is not None and _MENTION in str(own):
+        return tokenizer
+    tokenizer.normalizer = normalizers.Sequence([*cleaning, own] if own is not None else cleaning)
+    return tokenizer
+
+
+def repair(text: str) -> str:
+    """`text` without what no encoder can take: lone surrogates become U+FFFD, NUL and control characters a space."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if text.isprintable():
+        return text
+    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+
+
+def normalise(text: str) -> str:
+    """The words of `text` and nothing else: lower case, no links, mentions, digits or punctuation.
+
+    Two messages with the same normalised form count as duplicates.
+    """
+    text = re.sub(_LINK, " ", text)
+    text = re.sub(_MENTION, " ", text)
+    return _NOT_A_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def fingerprint(rows: Iterable[Sequence[str]]) -> str:
+    """SHA-256 over all rows in order, each field length-prefixed so that no two tables collide by joining."""
+    digest = hashlib.sha256()
+    for row in rows:
+        for value in row:
+            data = value.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+        digest.update(b"\xff")
+    return digest.hexdigest()

@@ -1,0 +1,36 @@
+"""A workspace: the settings with the store, ledger and registry they name, each opened when first used."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from undertone.ledger import Ledger
+from undertone.registry import Registry
+from undertone.settings import Settings, get_settings
+from undertone.store import Store
+
+
+class Workspace:
+    """What every command and flow works in.
+
+    Args:
+        settings: where things live; by default those of this process.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or get_settings()
+
+    @cached_property
+    def store(self) -> Store:
+        """The prediction store, migrated."""
+        return Store.open(self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger in the store."""
+        return Ledger(self.store)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The model registry."""
+        return Registry(self.settings)
