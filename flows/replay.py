@@ -47,17 +47,32 @@ def default_url() -> str:
 
 def read(path: str, shift_to: datetime | None = None, limit: int | None = None) -> list[dict[str, Any]]:
     """Messages in a CSV, JSONL or Parquet file, in order of time, in the shape that `/v1/score` takes."""
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     try:
-        reader = readers.get(Path(path).suffix) or (lambda name: pd.read_json(name, lines=True))
-        frame = reader(path)
+        match Path(path).suffix:
+            case ".csv":
+                frame = pd.read_csv(path)
+            case ".parquet":
+                frame = pd.read_parquet(path)
+            case _:
+                frame = pd.read_json(path, lines=True)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise DataError("a CSV, JSONL or Parquet file", f"{type(error).__name__}: {error}", f"check {path}") from error
-    found = {name: next((c for c in names if c in frame), None) for name, names in _COLUMNS.items()}
+    return to_messages(frame, shift_to, limit, path)
+
+
+def to_messages(
+    frame: pd.DataFrame, shift_to: datetime | None = None, limit: int | None = None, name: str = "the table"
+) -> list[dict[str, Any]]:
+    """The rows of `frame` as messages, in order of time.
+
+    Raises:
+        DataError: there is no text column.
+    """
+    found = {key: next((c for c in names if c in frame), None) for key, names in _COLUMNS.items()}
     if found["text"] is None:
-        raise DataError("a column `text`", f"{', '.join(map(str, frame.columns))}", f"rename the text column of {path}")
-    frame = frame.rename(columns={column: name for name, column in found.items() if column})
-    frame = frame[[name for name in _COLUMNS if name in frame]]
+        raise DataError("a column `text`", f"{', '.join(map(str, frame.columns))}", f"rename the text column of {name}")
+    frame = frame.rename(columns={column: key for key, column in found.items() if column})
+    frame = frame[[key for key in _COLUMNS if key in frame]]
     if "sent_at" in frame:
         frame["sent_at"] = pd.to_datetime(frame["sent_at"], utc=True)
         frame = frame.sort_values("sent_at", kind="stable")
@@ -68,7 +83,7 @@ def read(path: str, shift_to: datetime | None = None, limit: int | None = None) 
     frame["text"] = frame["text"].astype(str)
     if "id" in frame:
         frame["id"] = frame["id"].astype(str)
-    return [{k: v for k, v in row.items() if pd.notna(v)} for row in frame.to_dict("records")]
+    return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in frame.to_dict("records")]
 
 
 def send(messages: Sequence[dict[str, Any]], url: str, title: str = "score") -> dict[str, Any]:

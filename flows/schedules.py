@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import prefect
 from prefect.deployments.runner import RunnerDeployment
 
@@ -36,7 +38,7 @@ def deployments() -> list[RunnerDeployment]:
         tags=["undertone"],
         parameters={"task": next(iter(TASKS))},
     )
-    return [*watches, by_hand]
+    return [cast("RunnerDeployment", made) for made in (*watches, by_hand)]  # sync_compatible blurs the type
 
 
 def main() -> None:

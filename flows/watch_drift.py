@@ -70,8 +70,17 @@ def watch(
     publish(f"drift-{task}", _markdown(verdict, decision, report))
     result = _result(verdict, decision, report)
     if decision.retrain and start_retrain:
+        made_from = windows.card.lineage
         result["retrained"] = retrain(
-            task, source=_source(workspace, windows.card), effort=effort, now=now, trainer="retrain-policy"
+            task,
+            source=_source(workspace, windows.card),
+            effort=effort,
+            seed=made_from.seed,
+            now=now,
+            text_column=made_from.text_column,
+            label_column=made_from.label_column,
+            base_model=made_from.base_model,
+            trainer="retrain-policy",
         )
     return result
 
@@ -160,7 +169,7 @@ def record(
         "window": [verdict.window_start.isoformat(), verdict.window_end.isoformat()],
         "report": str(report.page),
     }
-    common = {"at": now, "actor": "drift-watch", "version": verdict.model_version}
+    common: dict[str, Any] = {"at": now, "actor": "drift-watch", "version": verdict.model_version}
     workspace.ledger.append("drift", verdict.task, reason=verdict.reason, payload=seen, **common)
     workspace.ledger.append(
         "retrain",

@@ -64,7 +64,7 @@ def show(task: Task, version: Version, as_json: Json = False) -> None:
         card = model_folder.ModelCardData.read(Path(scratch))
     history = [row for row in workspace.ledger.entries(task) if row.version == version and row.kind != "drift"]
     gate = next((row for row in reversed(history) if row.kind == "gate"), None)
-    data = {
+    data: dict[str, Any] = {
         "task": task,
         "version": version,
         "champion": found.champion,

@@ -1,5 +1,6 @@
 """The ledger's chain breaks on any edit, and writers queue."""
 
+import itertools
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_rows_follow_each_other(ledger: Ledger) -> None:
     rows = ledger.entries()
     assert [row.seq for row in rows] == [1, 2, 3, 4, 5]
     assert rows[0].previous_hash == GENESIS
-    assert all(later.previous_hash == earlier.hash for earlier, later in zip(rows, rows[1:], strict=False))
+    assert all(later.previous_hash == earlier.hash for earlier, later in itertools.pairwise(rows))
     assert ledger.verify() == 5
 
 
@@ -96,10 +97,8 @@ def test_an_inserted_row_is_named(ledger: Ledger) -> None:
     fill(ledger)
     with ledger.store.transaction() as connection:
         connection.exec_driver_sql(
-            (
-                "insert into ledger select 6, at, 'approved', task, 7, 'eve', reason, payload, hash, 'ab' "
-                "from ledger where seq = 5"
-            )
+            "insert into ledger select 6, at, 'approved', task, 7, 'eve', reason, payload, hash, 'ab' "
+            "from ledger where seq = 5"
         )
     with pytest.raises(StoreError, match="row 6, whose content"):
         ledger.verify()

@@ -1,0 +1,246 @@
+"""The whole loop as one story, without a person, on synthetic messages and a simulated clock.
+
+Two classifiers are trained on four weeks of messages, approved and served. Then weeks five to seven come in as
+traffic; after week five the shop changes, the drift watch sees it, the policy asks for a retrain, the new version is
+approved while traffic flows, and the worker swaps without dropping a request.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.terminal import say
+from flows.wait import wait_for
+from undertone.errors import ConfigError, UndertoneError
+from undertone.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from undertone.workspace import Workspace
+
+MARK = "made-by-undertone-demo"
+TASKS = ("sentiment", "sarcasm")
+TRAINED_WEEKS = 4
+PER_WEEK = 700
+LABELS = 500
+
+
+@dataclass
+class Story:
+    """What the chapters share."""
+
+    workspace: Workspace
+    messages: DataFrame
+    start: datetime
+    url: str
+    began: float
+
+    def week(self, number: int) -> DataFrame:
+        """A sample of week `number` (the first is 1), as traffic."""
+        opens = self.start + timedelta(weeks=number - 1)
+        rows = self.messages[self.messages["sent_at"].between(opens, opens + timedelta(weeks=1), inclusive="left")]
+        return rows.sample(min(PER_WEEK, len(rows)), random_state=number).sort_values("sent_at")
+
+    def end_of(self, number: int) -> datetime:
+        """The moment after week `number`."""
+        return self.start + timedelta(weeks=number)
+
+    def chapter(self, title: str) -> None:
+        """Say what comes next, and how long it took so far."""
+        say(f"\n[{time.monotonic() - self.began:5.0f} s] {title}")
+
+
+def play() -> int:
+    """Play the story; gives 0 when every chapter went as it should."""
+    began = time.monotonic()
+    settings = get_settings()
+    _empty(settings)
+    with ExitStack() as children:
+        say("synthetic messages, a simulated clock, everything on this machine")
+        children.enter_context(_prefect_server(settings))
+        children.enter_context(_process(settings, "serving", [sys.executable, "-m", "serving"]))
+        _tell_story(_open(settings, began))
+    say(f"\nThe demo took {time.monotonic() - began:.0f} s. Look at it:")
+    home = settings.home
+    say(f"  the drift reports     {settings.state_dir / 'reports'}")
+    say(f"  the registry          UNDERTONE_HOME={home} .venv/bin/undertone models list")
+    say(f"  every decision        UNDERTONE_HOME={home} .venv/bin/undertone ledger show")
+    say(f"  MLflow, Prefect, API  UNDERTONE_HOME={home} .venv/bin/undertone up")
+    return 0
+
+
+def _tell_story(story: Story) -> None:
+    from flows.running import prefect_ready
+
+    with prefect_ready(story.workspace.settings):
+        from flows.retrain import retrain
+
+        for task in TASKS:
+            story.chapter(f"train {task} on the first {TRAINED_WEEKS} weeks")
+            result = retrain(
+                task, source=f"sample:{TRAINED_WEEKS}", effort="smoke", now=story.end_of(TRAINED_WEEKS), trainer="demo"
+            )
+            _approve(story, result, TRAINED_WEEKS)
+        story.chapter("the serving worker picks up both champions")
+        _wait_until_served(story, dict.fromkeys(TASKS, 1))
+        for week in (5, 6):
+            story.chapter(f"week {week}: {PER_WEEK} messages arrive")
+            _send(story, week)
+            if week == 6:
+                _label(story, weeks=(5, 6))
+            retrained = _watch(story, week)
+        if retrained is None:
+            raise UndertoneError("a retrain after week 6", "none", "read the drift report named above")
+        story.chapter("week 7 arrives; the new version is approved while messages flow")
+        _swap_under_traffic(story, retrained)
+        _watch(story, 7)
+        rows = story.workspace.ledger.verify()
+        story.chapter(f"the ledger holds {rows} decisions, and its chain is unbroken")
+
+
+def _approve(story: Story, result: dict[str, Any], week: int) -> None:
+    from flows.running import training_text
+    from undertone.governance import Act, approve
+
+    say(training_text(result).rsplit("\n", 1)[0])
+    act = Act(story.workspace.settings.actor, "demo: approved without a person", story.end_of(week))
+    entry = approve(story.workspace, result["task"], result["version"], act)
+    say(f"approved {entry.task} {entry.version}, signed by {entry.actor}")
+
+
+def _send(story: Story, week: int) -> dict[str, Any]:
+    from flows.replay import send, text, to_messages
+
+    result = send(to_messages(story.week(week)), story.url, title=f"week {week}")
+    say(text(result))
+    if result["failed_requests"]:
+        raise UndertoneError(
+            "an answer to every request", f"{result['failed_requests']} failed", "see the worker's log"
+        )
+    return result
+
+
+def _label(story: Story, weeks: tuple[int, ...]) -> None:
+    """People label some of what came in; in the sample the true labels are known."""
+    import pandas as pd
+
+    from undertone.records import Feedback
+
+    seen = pd.concat([story.week(week) for week in weeks]).sample(LABELS, random_state=1)
+    for task in TASKS:
+        labels = [
+            Feedback(row["message_id"], task, row[task], "demo-reviewer", story.end_of(weeks[-1]))
+            for row in seen.to_dict("records")
+        ]
+        story.workspace.store.add_feedback(labels)
+    say(f"{LABELS} of these messages were labelled (by the generator, in place of people)")
+
+
+def _watch(story: Story, week: int) -> dict[str, Any] | None:
+    from flows.running import watch_text
+    from flows.watch_drift import watch
+
+    story.chapter(f"the drift watch looks at week {week}")
+    result = watch("sentiment", now=story.end_of(week), effort="smoke")
+    say(watch_text(result))
+    retrained: dict[str, Any] | None = result["retrained"]
+    return retrained
+
+
+def _swap_under_traffic(story: Story, retrained: dict[str, Any]) -> None:
+    outcome: list[dict[str, Any] | BaseException] = []
+
+    def traffic() -> None:
+        try:
+            outcome.append(_send(story, 7))
+        except UndertoneError as error:
+            outcome.append(error)
+
+    sender = threading.Thread(target=traffic)
+    sender.start()
+    _approve(story, retrained, 6)
+    _wait_until_served(story, {"sentiment": retrained["version"]})
+    sender.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+
+
+def _wait_until_served(story: Story, versions: dict[str, int], patience_s: float = 60.0) -> None:
+    import httpx
+
+    started = time.monotonic()
+    while time.monotonic() - started < patience_s:
+        tasks = httpx.get(f"{story.url}/readyz").json()["tasks"]
+        if all((tasks.get(task) or {}).get("version") == version for task, version in versions.items()):
+            say(
+                f"served after {time.monotonic() - started:.1f} s: "
+                + ", ".join(f"{t} {v}" for t, v in versions.items())
+            )
+            return
+        time.sleep(0.2)
+    raise UndertoneError(f"{versions} served within {patience_s:.0f} s", f"{tasks}", "see the worker's log")
+
+
+def _open(settings: Settings, began: float) -> Story:
+    from training.sample import generate_sample
+    from undertone.workspace import Workspace
+
+    url = f"http://{settings.host}:{settings.port}"
+    messages = generate_sample()
+    start = messages["sent_at"].min().to_pydatetime().replace(hour=0, minute=0, second=0, microsecond=0)
+    if not wait_for(f"{url}/healthz"):
+        raise UndertoneError(f"a serving worker at {url}", "no answer", f"read {_log(settings, 'serving')}")
+    return Story(Workspace(settings), messages, start, url, began)
+
+
+@contextmanager
+def _prefect_server(settings: Settings) -> Iterator[None]:
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(settings.prefect_port)]
+    with _process(settings, "prefect", [sys.executable, "-m", *command]):
+        if not wait_for(f"http://127.0.0.1:{settings.prefect_port}/api/health"):
+            raise UndertoneError("Prefect's server", "no answer", f"read {_log(settings, 'prefect')}")
+        yield
+
+
+@contextmanager
+def _process(settings: Settings, name: str, command: list[str]) -> Iterator[None]:
+    log = _log(settings, name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        child = subprocess.Popen(
+            command, env=os.environ | settings.environment(), stdout=stream, stderr=subprocess.STDOUT
+        )
+        try:
+            yield
+        finally:
+            child.terminate()
+            try:
+                child.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _log(settings: Settings, name: str) -> Path:
+    return settings.state_dir / "logs" / f"{name}.log"
+
+
+def _empty(settings: Settings) -> None:
+    home = settings.home.absolute()
+    if home.exists() and any(home.iterdir()) and not (home / MARK).is_file():
+        raise ConfigError(f"an empty folder or an earlier demo at {home}", "something else", "name another with --home")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / MARK).write_text("`undertone demo` empties this folder when it starts.\n")

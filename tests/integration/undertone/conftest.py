@@ -1,0 +1,95 @@
+"""A workspace on SQLite in a temporary folder, and model folders small enough to make by hand."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from undertone import model_folder
+from undertone.model_folder import Lineage, ModelCardData, digest, manifest
+from undertone.registry import ModelVersion
+from undertone.settings import Settings
+from undertone.tasks import get_task
+from undertone.workspace import Workspace
+
+NOW = datetime(2026, 10, 5, tzinfo=UTC)
+WORDS = {"[UNK]": 0, "good": 1, "bad": 2, "parcel": 3, "great": 4}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(Settings(home=tmp_path / "home", actor="ann"))
+
+
+def build_model_folder(folder: Path, task: str, trainer: str, shift: float) -> Path:
+    """A word-bag classifier as an ONNX graph: "good" pulls to the last label, "bad" to the first."""
+    labels = get_task(task).labels
+    table = np.zeros((len(WORDS), 4), dtype=np.float32)
+    table[1], table[2], table[3], table[4] = (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (1, 0, 0, 1)
+    head = np.zeros((4, len(labels)), dtype=np.float32)
+    head[0, -1], head[1, 0], head[2, :] = 4.0 + shift, 4.0, 0.1
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "last"], ["mask3"]),
+            helper.make_node("Mul", ["words", "mask3"], ["kept"]),
+            helper.make_node("ReduceSum", ["kept", "middle"], ["sentence_embedding"], keepdims=0),
+            helper.make_node("MatMul", ["sentence_embedding", "head"], ["logits"]),
+        ],
+        "bag",
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["n", "t"]),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["n", "t"]),
+        ],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(labels)]),
+            helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["n", 4]),
+        ],
+        [
+            numpy_helper.from_array(table, "table"),
+            numpy_helper.from_array(head, "head"),
+            numpy_helper.from_array(np.array([2]), "last"),
+            numpy_helper.from_array(np.array([1]), "middle"),
+        ],
+    )
+    extras = folder / model_folder.EXTRAS
+    extras.mkdir(parents=True)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(made, folder / model_folder.GRAPH)
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / model_folder.TOKENIZER))
+    lineage = Lineage(
+        source="test", data_sha256="d" * 64, rows=100, commit="c" * 40, lock_sha256="e" * 64, trainer=trainer,
+        trained_at=NOW, seed=7, effort="smoke", base_model="bag", base_model_sha256="f" * 64,
+    )  # fmt: skip
+    ModelCardData(task=task, labels=labels, max_tokens=16, temperature=1.0, lineage=lineage).write(folder)
+    return folder
+
+
+@pytest.fixture
+def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion]:
+    """Register one more version of a task, with a gate row as training would leave it."""
+    count = iter(range(1_000))
+
+    def make(task: str = "sentiment", *, passed: bool = True, gated: bool = True) -> ModelVersion:
+        number = next(count)
+        folder = build_model_folder(tmp_path / f"made-{number}", task, trainer="tom", shift=float(number))
+        registry = workspace.registry
+        run = registry.client.create_run(registry.experiment_id())
+        sha = digest(manifest(folder))
+        made = registry.create(task, folder, run.info.run_id, {"undertone.manifest_sha256": sha})
+        if gated:
+            workspace.ledger.append(
+                "gate", task, at=NOW, actor="gate", reason="as told", version=made.version,
+                payload={"passed": passed, "manifest_sha256": sha},
+            )  # fmt: skip
+        return made
+
+    return make
