@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.running import make_home
 from flows.terminal import say
 from flows.wait import wait_for
 from undertone.errors import ConfigError, UndertoneError
@@ -67,6 +68,7 @@ def play() -> int:
     began = time.monotonic()
     settings = get_settings()
     _empty(settings)
+    make_home(settings)
     with ExitStack() as children:
         say("synthetic messages, a simulated clock, everything on this machine")
         children.enter_context(_prefect_server(settings))

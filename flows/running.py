@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from flows.terminal import talk
@@ -21,6 +22,7 @@ def prefect_ready(settings: Settings | None = None) -> Iterator[None]:
     """
     settings = settings or get_settings()
     talk()
+    make_home(settings)
     for name, value in settings.environment().items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
@@ -28,6 +30,11 @@ def prefect_ready(settings: Settings | None = None) -> Iterator[None]:
         os.environ["PREFECT_API_URL"] = url
     logging.getLogger("httpx").setLevel(logging.WARNING)
     yield
+
+
+def make_home(settings: Settings) -> None:
+    """Make the folder for Prefect's database: Prefect makes one level itself and fails silently on two."""
+    Path(settings.environment()["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
 
 def _running_server(settings: Settings) -> str | None:

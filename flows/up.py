@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from honcho.manager import Manager
 
+from flows.running import make_home
 from flows.terminal import say
 from undertone.settings import Settings, get_settings
 
@@ -49,7 +50,7 @@ def environment(settings: Settings) -> dict[str, str]:
 def run(settings: Settings | None = None) -> int:
     """Start everything and wait. Gives 0 after Ctrl-C, 1 when a process ended by itself."""
     settings = settings or get_settings()
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    make_home(settings)
     manager = Manager()
     env: Mapping[str, str] = os.environ | environment(settings)
     for name, command in commands(settings).items():

@@ -83,7 +83,7 @@ def _from_hub(name: str, *, local_only: bool) -> BaseModelFolder | None:
     """The snapshot in the cache or from the hub; None where it cannot be had whole."""
     import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # The card is fetched for its licence; the cache keeps one folder per commit.
     wanted = [*_WANTED, "README.md"]

@@ -70,8 +70,7 @@ def write_card(folder: Path, card: ModelCardData) -> None:
 def save_mlflow(model: Any, tokenizer: Any, spec: TaskSpec, into: Path) -> None:
     """Save the standard MLflow transformers model: text in, label word and score out.
 
-    Requirements and signature are given, so that MLflow neither guesses them by loading the model in a new
-    process nor asks the hub for a card.
+    Requirements and signature are given, so that MLflow need not guess them by loading the model in a new process.
     """
     import mlflow.transformers
     from mlflow.models import ModelSignature
@@ -82,15 +81,19 @@ def save_mlflow(model: Any, tokenizer: Any, spec: TaskSpec, into: Path) -> None:
         inputs=Schema([ColSpec("string")]),
         outputs=Schema([ColSpec("string", "label"), ColSpec("double", "score")]),
     )
+    # MLflow writes this name down and looks for its card and licence on the hub: a name that no repository can have
+    # keeps it off the network, and this machine's paths out of the model.
+    model.name_or_path = model.config._name_or_path = f"undertone:{spec.name}"
     mlflow.transformers.save_model(
-        TextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu"),
+        TextClassificationPipeline(model=model, tokenizer=tokenizer, task="text-classification", device="cpu"),
         str(into),
         task="text-classification",
         signature=signature,
-        pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS],
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS],
         model_config={"truncation": True, "max_length": spec.max_tokens},
         metadata={"undertone_task": spec.name},
     )
+    (into / "LICENSE.txt").unlink(missing_ok=True)  # MLflow's advice to visit a repository that does not exist
 
 
 def export_graph(model: Any, tokenizer: Any, max_tokens: int, target: Path) -> None:
@@ -229,5 +232,5 @@ def _fuse(plain: Path, fused: Path, config: Any, probes: list[Any], expected: li
         )
         smaller.save_model_to_file(str(fused))
         return _difference(fused, probes, expected) <= TOLERANCE
-    except Exception:  # fusion is a bonus whose library raises anything; the plain graph was already checked
+    except Exception:  # noqa: BLE001 - fusion is a bonus, its library raises anything, and the plain graph was checked
         return False

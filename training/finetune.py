@@ -6,11 +6,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.effort import Effort
 from training.silence import hush
@@ -92,12 +92,22 @@ def subsample(frame: DataFrame, spec: TaskSpec, limit: int | None, seed: int) ->
         return frame
     generator = np.random.default_rng(seed)
     labels = frame["label"].to_numpy()
-    picked: list[NDArray[np.int64]] = []
-    for label in spec.labels:
-        rows = np.flatnonzero(labels == label)
-        share = min(len(rows), max(1, round(limit * len(rows) / len(frame))))
-        picked.append(generator.choice(rows, size=share, replace=False))
+    rows_of = [np.flatnonzero(labels == label) for label in spec.labels]
+    shares = _apportion([len(rows) for rows in rows_of], limit)
+    picked = [generator.choice(rows, size=share, replace=False) for rows, share in zip(rows_of, shares, strict=True)]
     return frame.iloc[np.sort(np.concatenate(picked))]
+
+
+def _apportion(counts: list[int], limit: int) -> list[int]:
+    """`limit` divided in proportion to `counts` by largest remainder, with one at least for what is not empty."""
+    exact = [limit * count / sum(counts) for count in counts]
+    shares = [max(int(share), min(count, 1)) for share, count in zip(exact, counts, strict=True)]
+    while sum(shares) > limit and max(shares) > 1:
+        shares[shares.index(max(shares))] -= 1
+    by_remainder = sorted(range(len(counts)), key=lambda index: int(exact[index]) - exact[index])
+    for index in by_remainder[: max(0, limit - sum(shares))]:
+        shares[index] = min(shares[index] + 1, counts[index])
+    return shares
 
 
 def _train(
@@ -111,13 +121,13 @@ def _train(
     log: Log | None,
     progress: bool,
 ) -> Path:
-    from transformers import DataCollatorWithPadding, TrainingArguments, set_seed
+    from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments, set_seed
 
     from training.loop import BestWeights, LengthTrainer, Progress, StopOnSignal, balanced_loss, make_optimizer
 
     set_seed(seed)
     tokenizer = load_tokenizer(base_model, spec.max_tokens)
-    model = _load_model(base_model, spec, effort.frozen_layers)
+    model = _load_model(base_model, spec, effort)
     examples = _encode(rows, tokenizer, spec)
     steps_per_epoch = -(-len(examples) // effort.batch_size)
     arguments = TrainingArguments(
@@ -146,7 +156,7 @@ def _train(
         dataloader_pin_memory=False,
     )
     best = BestWeights(checkpoints / "best", effort.patience) if effort.patience else None
-    stop = StopOnSignal()
+    stop, bar = StopOnSignal(), Progress(log, progress)
     trainer = LengthTrainer(
         model=model,
         args=arguments,
@@ -156,9 +166,10 @@ def _train(
         compute_metrics=_score,
         compute_loss_func=balanced_loss([row["labels"] for row in examples], len(spec.labels), effort.balance),
         optimizers=(make_optimizer(model, effort), None),
-        callbacks=[Progress(log, progress), stop, *([best] if best else [])],
+        callbacks=[bar, stop, *([best] if best else [])],
     )
-    with stop:
+    trainer.remove_callback(PrinterCallback)  # `Progress` stands in its place
+    with stop, closing(bar):
         trainer.train(resume_from_checkpoint=last_complete(checkpoints))
     if best:
         best.restore(model)
@@ -193,7 +204,8 @@ def load_tokenizer(base_model: Path, max_tokens: int) -> Any:
     )
 
 
-def _load_model(base_model: Path, spec: TaskSpec, frozen_layers: int) -> Any:
+def _load_model(base_model: Path, spec: TaskSpec, effort: Effort) -> Any:
+    from torch.nn import Dropout
     from transformers import AutoModelForSequenceClassification
 
     try:
@@ -214,10 +226,14 @@ def _load_model(base_model: Path, spec: TaskSpec, frozen_layers: int) -> Any:
             "use another base model",
         ) from error
     model = model.float()
-    encoder = getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
-    if frozen_layers:
-        layers = list(getattr(encoder, "layer", []))
-        for part in [model.base_model.get_input_embeddings(), *layers[:frozen_layers]]:
+    if effort.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, Dropout):
+                module.p = effort.dropout
+    if effort.frozen_layers:
+        encoder = getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
+        embeddings = getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
+        for part in [embeddings, *list(getattr(encoder, "layer", []))[: effort.frozen_layers]]:
             part.requires_grad_(False)
     return model
 
@@ -274,7 +290,9 @@ def _identity(
     with (base_model / "model.safetensors").open("rb") as stream:
         weights = hashlib.file_digest(stream, "sha256").hexdigest()
     settings = (effort.model_dump_json(), weights, str(seed), str(spec.max_tokens), *spec.labels)
-    tables = [frame[["text", "label"]].itertuples(index=False, name=None) for frame in (rows, looked_at) if frame is not None]
+    tables = [
+        frame[["text", "label"]].itertuples(index=False, name=None) for frame in (rows, looked_at) if frame is not None
+    ]
     return fingerprint([settings, *(row for table in tables for row in table)])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -174,7 +173,12 @@ class Progress(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""
-        self._bar.close()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands; an interrupted training closes it too."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class StopOnSignal(TrainerCallback):
@@ -245,19 +249,22 @@ class BestWeights(TrainerCallback):
         score = (metrics or {}).get("eval_macro_f1", float("nan"))
         best = self._read()
         if best is None or score > best["score"]:
-            best = {"score": score, "step": state.global_step, "evaluations_since": 0}
-            self._write(best, model)
-        elif state.global_step > best["last_step"]:
+            best = {"score": score, "evaluations_since": 0, "file": f"model-{state.global_step}.safetensors"}
+            self._save(model, best["file"])
+        elif state.global_step > best["last_step"]:  # a resumed run may look at a step a second time
             best["evaluations_since"] += 1
+        else:
+            return
         best["last_step"] = state.global_step
-        (self.folder / "best.json").write_text(json.dumps(best), encoding="utf-8")
+        self._write(best)
         if best["evaluations_since"] >= self.patience:
             control.should_training_stop = True
 
     def restore(self, model: Any) -> None:
         """Put the best weights into `model`, where any were kept."""
-        if self._read() is not None:
-            model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        best = self._read()
+        if best is not None:
+            model.load_state_dict(load_file(self.folder / best["file"]))
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -266,11 +273,15 @@ class BestWeights(TrainerCallback):
             return None
         return found
 
-    def _write(self, best: dict[str, Any], model: Any) -> None:
-        fresh = self.folder.with_name("best.writing")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, fresh / "model.safetensors")
-        (fresh / "best.json").write_text(json.dumps(best | {"last_step": best["step"]}), encoding="utf-8")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        fresh.rename(self.folder)
+    def _save(self, model: Any, name: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.detach().cpu().clone() for key, value in model.state_dict().items()}, self.folder / name)
+
+    def _write(self, best: dict[str, Any]) -> None:
+        """Point to the best weights in one step, then drop the others: a kill at any moment leaves a whole pair."""
+        fresh = self.folder / "best.json.new"
+        fresh.write_text(json.dumps(best), encoding="utf-8")
+        fresh.replace(self.folder / "best.json")
+        for weights in self.folder.glob("*.safetensors"):
+            if weights.name != best["file"]:
+                weights.unlink()

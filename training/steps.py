@@ -6,22 +6,25 @@ all that resuming takes.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training import base_model, lineage, track
+from training.calibrate import fit_temperature
 from training.data import load, split, summary
 from training.effort import get_effort
 from training.evaluate import Evaluation, draw_calibration, draw_confusion, write_reference
 from training.evaluate import evaluate as evaluate_scores
+from training.finetune import subsample
 from training.gate import GateVerdict, decide
 from training.work import Request, Work, open_work
-from undertone.engine import Engine
+from undertone.engine import Engine, Scores, calibrated
 from undertone.errors import UndertoneError
 from undertone.model_folder import Lineage, ModelCardData, digest, manifest, refuse_code
 from undertone.records import utc
@@ -33,20 +36,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a training came to."""
-
-    task: str
-    version: int
-    run_id: str
-    evaluation: Evaluation
-    verdict: GateVerdict
+log = logging.getLogger("undertone.training")
 
 
 def prepare(workspace: Workspace, request: Request) -> Work:
     """Load, check and split the data, and open the work folder on it."""
     spec = get_task(request.task)
+    log.info("%s: reading %s", request.task, request.source)
     table = load(
         request.source,
         spec,
@@ -57,6 +53,7 @@ def prepare(workspace: Workspace, request: Request) -> Work:
     )
     splits = split(table, spec, request.seed)
     base = base_model.resolve(request.base_model or spec.base_model)
+    log.info("%s", summary(splits))
     return open_work(workspace.settings.state_dir / "work", request, splits, base.sha256, summary(splits))
 
 
@@ -94,12 +91,14 @@ def export(work: Work, finetuned: Path) -> Path:
     """Build the model folder: MLflow's flavour, the engine's graph, the tokenizer."""
     from training.export import assemble
 
+    log.info("%s: exporting the model folder", work.request.task)
     shutil.rmtree(work.model, ignore_errors=True)  # a half-built folder of an interrupted export
     return assemble(finetuned, get_task(work.request.task), work.model)
 
 
 def score(workspace: Workspace, work: Work) -> Path:
     """Score validation and holdout with the exported engine, once; calibration and evaluation share the result."""
+    log.info("%s: scoring validation and holdout with the exported engine", work.request.task)
     target = work.folder / "scores.npz"
     _card(work, temperature=1.0).write(work.model)
     engine = Engine(work.model, workspace.settings.threads)
@@ -170,30 +169,144 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
 
 
 def judge(workspace: Workspace, work: Work, scores: Path, made: ModelVersion, evaluation: Evaluation) -> GateVerdict:
-    """Run the gate on the bytes that evaluation scored, against the champion on the same holdout."""
+    """Run the gate on what evaluation measured, against the champion's own bytes on the same holdout.
+
+    The verdict goes on the version (a tag and the description), into its run, and into the ledger.
+    A champion that cannot be scored is a requirement not met: the gate fails closed.
+    """
     spec = get_task(work.request.task)
     frame = _capped(work, "holdout")
     champion = workspace.registry.champion(work.request.task)
     if champion is None:
-        verdict = decide(
-            evaluation, None, spec.gate, challenger_labels=spec.labels, champion_labels=None, paired=None
-        )
+        verdict = decide(evaluation, None, spec.gate, challenger_labels=spec.labels, champion_labels=None, paired=None)
     else:
-        rival = _champion_scores(workspace, work, champion, frame, spec)
-        verdict = _compare(workspace, work, evaluation, rival, frame, spec)
-    _record_verdict(workspace, work, made, verdict, champion)
+        labels, rival = _score_champion(workspace, work, champion, frame)
+        paired = None
+        if rival is not None and labels == spec.labels:
+            truth = _indices(frame["label"].tolist(), spec)
+            ours = _probabilities(work, scores, "holdout").argmax(axis=1)
+            paired = (truth, ours, rival.argmax(axis=1))
+        verdict = decide(
+            evaluation,
+            None if paired is None or rival is None else evaluate_scores(rival, frame, spec),
+            spec.gate,
+            challenger_labels=spec.labels,
+            champion_labels=labels,
+            paired=paired,
+        )
+    _record(workspace, work, made, verdict, champion)
     return verdict
 
 
-def _champion_scores(
-    workspace: Workspace, work: Work, champion: ModelVersion, frame: DataFrame, spec: TaskSpec
-) -> tuple[Sequence[str], Any] | UndertoneError:
+def outcome(made: ModelVersion, evaluation: Evaluation, verdict: GateVerdict) -> dict[str, Any]:
+    """What a training came to, as JSON-ready values."""
+    return {
+        "task": made.task,
+        "version": made.version,
+        "run_id": made.run_id,
+        "macro_f1": evaluation.macro_f1,
+        "evaluation": evaluation.as_dict(),
+        **verdict.as_dict(),
+    }
+
+
+def _score_champion(
+    workspace: Workspace, work: Work, champion: ModelVersion, frame: DataFrame
+) -> tuple[tuple[str, ...], NDArray[Any] | None]:
     folder = work.folder / "champion"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        engine = Engine(workspace.registry.download(champion.task, champion.version, folder), workspace.settings.threads)
+        workspace.registry.download(champion.task, champion.version, folder)
+        engine = Engine(folder, workspace.settings.threads)
         return engine.labels, engine.score(frame["text"].tolist()).probabilities
     except UndertoneError as error:
-        return error
+        log.warning("the champion %s %s cannot be scored: %s", champion.task, champion.version, error)
+        return (), None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _record(
+    workspace: Workspace, work: Work, made: ModelVersion, verdict: GateVerdict, champion: ModelVersion | None
+) -> None:
+    registry, request = workspace.registry, work.request
+    registry.tag(made.task, made.version, {"undertone.gate": "passed" if verdict.passed else "failed"})
+    registry.describe(made.task, made.version, verdict.as_markdown())
+    registry.client.log_dict(made.run_id, verdict.as_dict(), "evaluation/gate.json")
+    refused = "; ".join(
+        f"{line.name} {line.found}, required {line.required}" for line in verdict.lines if not line.passed
+    )
+    workspace.ledger.append(
+        "gate",
+        request.task,
+        at=request.now,
+        actor="gate",
+        reason=refused or f"every requirement holds ({verdict.verdict})",
+        version=made.version,
+        payload={
+            **verdict.as_dict(),
+            "manifest_sha256": made.tags["undertone.manifest_sha256"],
+            "champion": champion.version if champion else None,
+            "policy": get_task(request.task).gate.model_dump(),
+        },
+    )
+
+
+def _card(work: Work, temperature: float) -> ModelCardData:
+    spec, request = get_task(work.request.task), work.request
+    base = base_model.resolve(request.base_model or spec.base_model)
+    return ModelCardData(
+        task=spec.name,
+        labels=spec.labels,
+        max_tokens=spec.max_tokens,
+        temperature=temperature,
+        newest_label_at=work.newest_at,
+        lineage=Lineage(
+            source=request.source,
+            text_column=request.text_column,
+            label_column=request.label_column,
+            data_sha256=work.data_sha256,
+            rows=work.rows,
+            commit=lineage.commit(),
+            lock_sha256=lineage.lock_sha256(),
+            trainer=request.trainer,
+            trained_at=utc(request.now),
+            seed=request.seed,
+            effort=request.effort,
+            base_model=request.base_model or spec.base_model,
+            base_model_sha256=base.sha256,
+            synthetic=work.synthetic,
+        ),
+    )
+
+
+def _capped(work: Work, part: str) -> DataFrame:
+    """The rows of a split that the effort looks at."""
+    request = work.request
+    frame = work.rows_of(part)
+    return subsample(frame, get_task(request.task), get_effort(request.effort).max_eval_rows, request.seed)
+
+
+def _probabilities(work: Work, scores: Path, part: str) -> NDArray[Any]:
+    return calibrated(np.load(scores)[f"{part}_logits"], ModelCardData.read(work.model).temperature)
+
+
+def _unseen(work: Work, scores: Path) -> tuple[DataFrame, Scores]:
+    """Validation and holdout together, with their calibrated scores: rows the model never trained on."""
+    import pandas as pd
+
+    arrays = np.load(scores)
+    frame = pd.concat([_capped(work, part) for part in ("validation", "holdout")], ignore_index=True)
+    parts = ("validation", "holdout")
+    logits = np.concatenate([arrays[f"{part}_logits"] for part in parts])
+    return frame, Scores(
+        logits=logits,
+        probabilities=calibrated(logits, ModelCardData.read(work.model).temperature),
+        embeddings=np.concatenate([arrays[f"{part}_embeddings"] for part in parts]),
+        truncated=np.zeros(len(frame), dtype=np.bool_),
+    )
+
+
+def _indices(labels: Sequence[str], spec: TaskSpec) -> NDArray[np.int64]:
+    index = spec.label_index()
+    return np.array([index[label] for label in labels], dtype=np.int64)

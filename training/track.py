@@ -77,15 +77,16 @@ def log_evaluation(registry: Registry, run_id: str, evaluation: Evaluation, pict
 
 
 def _log_dataset(registry: Registry, work: Work, run_id: str) -> None:
-    import mlflow.data
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import DatasetInput, InputTag
 
     inputs = []
     for part, context in (("train", "training"), ("validation", "validation"), ("holdout", "evaluation")):
         frame = work.rows_of(part)[["text", "label"]]
         # MLflow's own digest sees 10,000 rows at most: ours covers all of them (36 characters fit)
-        dataset = mlflow.data.from_pandas(
-            frame, source=work.request.source, targets="label", name=f"{work.request.task}-{part}",
+        dataset = from_pandas(
+            frame, source=CodeDatasetSource({"undertone.source": work.request.source}), targets="label", name=f"{work.request.task}-{part}",
             digest=work.data_sha256[:36],
         )  # fmt: skip
         inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)]))

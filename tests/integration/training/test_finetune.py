@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from training.effort import Effort
+from training.finetune import finetune, last_complete
+from undertone.errors import DataError, TrainingError
+from undertone.tasks import TaskSpec
+
+SPEC = TaskSpec(name="mood", labels=("sad", "glad", "calm"), max_tokens=24)
+EFFORT = Effort(name="toy", epochs=3, learning_rate=5e-3, batch_size=8, save_steps=4)
+WORDS = {"sad": "awful broken late worst", "glad": "love great happy thanks", "calm": "okay tuesday arrived fine"}
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    made = []
+    for number in range(96):
+        label = SPEC.labels[number % 3]
+        words = generator.choice([*WORDS[label].split(), "the", "parcel", "is"], size=generator.integers(4, 12))
+        made.append({"message_id": f"m{number}", "text": " ".join(words), "label": label})
+    return pd.DataFrame(made)
+
+
+def train(rows: pd.DataFrame, base: Path, checkpoints: Path, **changes) -> Path:
+    arguments = {"effort": EFFORT, "seed": 3, "log": None, **changes}
+    effort = arguments.pop("effort")
+    return finetune(
+        rows, rows[:30], SPEC, effort, base_model=base, checkpoints=checkpoints, progress=False, threads=1, **arguments
+    )
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(rows, tiny_base_model, tmp_path_factory) -> Path:
+    return train(rows, tiny_base_model, tmp_path_factory.mktemp("whole"))
+
+
+class Interrupted:
+    """A log that presses Ctrl-C when metrics of `step` or later come by."""
+
+    def __init__(self, step: int, press) -> None:
+        self.step, self.press = step, press
+
+    def __call__(self, values: dict[str, float], step: int) -> None:
+        if step >= self.step:
+            self.press()
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_it_learns_and_speaks_in_words(whole, rows):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    model = AutoModelForSequenceClassification.from_pretrained(whole)
+    assert model.config.id2label == dict(enumerate(SPEC.labels))
+    assert model.config.label2id == SPEC.label_index()
+    classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(whole))
+    found = [answer["label"] for answer in classify(rows["text"].tolist())]
+    assert np.mean(np.array(found) == rows["label"]) > 0.9
+
+
+def test_the_cleaning_survives_auto_tokenizer(whole):
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(whole)
+    text = "@some_body the parcel https://example.com/a?b=c"
+    assert loaded.tokenize(text) == ["@", "user", "the", "parcel", "http"]
+    plain = Tokenizer.from_file(str(whole / "tokenizer.json"))
+    assert plain.encode(text).tokens == ["[CLS]", "@", "user", "the", "parcel", "http", "[SEP]"]
+    assert len(plain.encode("love " * 200).ids) == SPEC.max_tokens
+
+
+def test_a_finished_run_leaves_only_its_model(whole):
+    assert [path.name for path in whole.parent.iterdir()] == ["model"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole, rows, tiny_base_model, tmp_path):
+    again = weights(train(rows, tiny_base_model, tmp_path / "again"))
+    other = weights(train(rows, tiny_base_model, tmp_path / "other", seed=4))
+    expected = weights(whole)
+    assert all(np.array_equal(again[name], expected[name]) for name in expected)
+    assert any(not np.array_equal(other[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("step", [10, 20, 30])
+def test_an_interrupted_run_goes_on_to_the_same_weights(step, whole, rows, tiny_base_model, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, tiny_base_model, tmp_path, log=Interrupted(step, raise_interrupt))
+    left = last_complete(tmp_path)
+    assert left is not None
+    assert int(left.rsplit("-", 1)[1]) <= step
+    steps: list[int] = []
+    resumed = train(rows, tiny_base_model, tmp_path, log=lambda values, at: steps.append(at))
+    assert min(steps) > int(left.rsplit("-", 1)[1])
+    expected, found = weights(whole), weights(resumed)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_a_checkpoint_before_it_takes_effect(number, whole, rows, tiny_base_model, tmp_path):
+    class TerminatedError(Exception):
+        pass
+
+    def terminate(*_: object) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else TerminatedError):
+            train(rows, tiny_base_model, tmp_path, log=Interrupted(10, lambda: os.kill(os.getpid(), number)))
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # Saved where the signal came: step 11 at the latest, and no step that EFFORT.save_steps would have given.
+    assert Path(last_complete(tmp_path) or "").name in {"checkpoint-10", "checkpoint-11"}
+    expected, found = weights(whole), weights(train(rows, tiny_base_model, tmp_path))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("damage", ["no state", "torn state", "no optimizer"])
+def test_a_half_written_checkpoint_is_skipped(damage, whole, rows, tiny_base_model, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, tiny_base_model, tmp_path, log=Interrupted(20, raise_interrupt))
+    newest = Path(last_complete(tmp_path) or "")
+    if damage == "no state":
+        (newest / "trainer_state.json").unlink()
+    elif damage == "torn state":
+        (newest / "trainer_state.json").write_text('{"global_step": 1')
+    else:
+        (newest / "optimizer.pt").unlink()
+    older = last_complete(tmp_path)
+    assert older is not None
+    assert Path(older) != newest
+    assert not newest.exists()
+    expected, found = weights(whole), weights(train(rows, tiny_base_model, tmp_path))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_checkpoints_of_other_data_are_not_continued(whole, rows, tiny_base_model, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(rows[::-1], tiny_base_model, tmp_path, log=Interrupted(20, raise_interrupt))
+    steps: list[int] = []
+    found = weights(train(rows, tiny_base_model, tmp_path, log=lambda values, at: steps.append(at)))
+    assert min(steps) == 10
+    expected = weights(whole)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_best_weights_are_kept_and_survive_an_interruption(rows, tiny_base_model, tmp_path):
+    effort = EFFORT.model_copy(update={"epochs": 6, "patience": 1, "save_steps": 5})
+    scores: dict[int, float] = {}
+
+    def note(values: dict[str, float], step: int) -> None:
+        if "validation_macro_f1" in values:
+            scores[step] = values["validation_macro_f1"]
+
+    expected = weights(train(rows, tiny_base_model, tmp_path / "a", effort=effort, log=note))
+    assert scores
+    # Patience 1: training stopped at the first evaluation that gained nothing.
+    best = max(scores.values())
+    gained = [value for step, value in sorted(scores.items())]
+    assert gained.index(best) >= len(gained) - 2
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, tiny_base_model, tmp_path / "b", effort=effort, log=Interrupted(20, raise_interrupt))
+    found = weights(train(rows, tiny_base_model, tmp_path / "b", effort=effort))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_loss_that_is_no_number_stops_training(rows, tiny_base_model, tmp_path):
+    with pytest.raises(TrainingError, match="finite"):
+        train(
+            rows,
+            tiny_base_model,
+            tmp_path,
+            effort=EFFORT.model_copy(update={"learning_rate": 0.99, "epochs": 60, "head_factor": 1e30}),
+        )
+
+
+def test_a_label_the_task_does_not_have_is_named(rows, tiny_base_model, tmp_path):
+    with pytest.raises(DataError, match="furious"):
+        train(rows.assign(label="furious"), tiny_base_model, tmp_path)
+
+
+def test_frozen_layers_stay_as_they_were(rows, tiny_base_model, tmp_path):
+    folder = train(rows, tiny_base_model, tmp_path, effort=EFFORT.model_copy(update={"frozen_layers": 1, "epochs": 1}))
+    before, after = load_file(tiny_base_model / "model.safetensors"), weights(folder)
+    name = "encoder.layer.{}.intermediate.dense.weight"
+    assert np.array_equal(before[name.format(0)], after["bert." + name.format(0)])
+    assert not np.array_equal(before[name.format(1)], after["bert." + name.format(1)])
+
+
+def test_nothing_is_printed_but_the_bar(rows, tiny_base_model, tmp_path, capfd):
+    finetune(
+        rows,
+        rows[:30],
+        SPEC,
+        EFFORT,
+        base_model=tiny_base_model,
+        checkpoints=tmp_path,
+        seed=3,
+        progress=True,
+        threads=1,
+    )
+    out, err = capfd.readouterr()
+    assert out == ""
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
+    assert lines
+    assert all(line.startswith("fine-tune:") for line in lines)
+    assert "36/36" in lines[-1]

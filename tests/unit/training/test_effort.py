@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from training.effort import EFFORTS, Effort, get_effort
+from undertone.errors import ConfigError
+
+
+def test_efforts_grow():
+    smoke, standard, thorough = (get_effort(name) for name in ("smoke", "standard", "thorough"))
+    assert smoke.epochs < standard.epochs < thorough.epochs
+    assert smoke.max_train_rows is not None
+    assert smoke.max_eval_rows is not None
+    assert standard.max_train_rows is None
+    assert thorough.patience is not None
+
+
+def test_names_are_keys():
+    assert all(effort.name == name for name, effort in EFFORTS.items())
+
+
+def test_an_unknown_effort_names_the_known_ones():
+    with pytest.raises(ConfigError, match="smoke, standard, thorough"):
+        get_effort("heroic")
+
+
+def test_an_effort_is_frozen_and_forbids_unknown_keys():
+    with pytest.raises(ValidationError):
+        Effort(name="x", epochs=1, learning_rate=1e-4, momentum=0.9)
+    with pytest.raises(ValidationError):
+        get_effort("smoke").epochs = 9
