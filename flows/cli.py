@@ -135,6 +135,7 @@ def replay(
 
     result = replaying.replay_file(file, url, moment(shift_to) if shift_to else None, limit)
     emit(result, as_json=as_json, text=replaying.text(result))
+    raise typer.Exit(1 if result["failed_requests"] else 0)
 
 
 @app.command()

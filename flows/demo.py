@@ -128,9 +128,7 @@ def _send(story: Story, week: int) -> dict[str, Any]:
     result = send(to_messages(story.week(week)), story.url, title=f"week {week}")
     say(text(result))
     if result["failed_requests"]:
-        raise UndertoneError(
-            "an answer to every request", f"{result['failed_requests']} failed", "see the worker's log"
-        )
+        raise UndertoneError("an answer to every request", result["problem"], "see the worker's log")
     return result
 
 

@@ -90,10 +90,10 @@ def send(messages: Sequence[dict[str, Any]], url: str, title: str = "score") -> 
     """Send `messages` in requests of 32 from four clients, with a progress bar.
 
     Returns:
-        messages, failed requests, seconds, messages per second, and shares of every task's labels.
+        messages, failed requests, seconds, messages per second, the last failure, and counts of every task's labels.
     """
     labels: dict[str, Counter[str]] = {}
-    failed = 0
+    failed, problem = 0, ""
     started = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
@@ -106,8 +106,10 @@ def send(messages: Sequence[dict[str, Any]], url: str, title: str = "score") -> 
             _chunks(messages), pool.map(lambda c: _post(client, c), _chunks(messages)), strict=True
         ):
             progress.advance(bar, len(chunk))
-            failed += answer is None
-            for item in answer or []:
+            if isinstance(answer, str):
+                failed, problem = failed + 1, answer
+                continue
+            for item in answer:
                 labels.setdefault("final sentiment", Counter())[str(item["sentiment"])] += 1
                 for task, prediction in item["tasks"].items():
                     labels.setdefault(task, Counter())[prediction["label"]] += 1
@@ -115,6 +117,7 @@ def send(messages: Sequence[dict[str, Any]], url: str, title: str = "score") -> 
     return {
         "messages": len(messages),
         "failed_requests": failed,
+        "problem": problem,
         "seconds": round(seconds, 2),
         "per_second": round(len(messages) / seconds, 1) if seconds else 0.0,
         "labels": {name: dict(counts) for name, counts in labels.items()},
@@ -127,6 +130,8 @@ def text(result: dict[str, Any]) -> str:
         f"{result['messages']} messages in {result['seconds']} s ({result['per_second']} a second), "
         f"{result['failed_requests']} failed requests"
     ]
+    if result["problem"]:
+        lines.append(f"  the last failure: {result['problem']}")
     for name, counts in result["labels"].items():
         total = sum(counts.values())
         shares = ", ".join(f"{label} {count / total:.1%}" for label, count in sorted(counts.items()))
@@ -138,11 +143,14 @@ def _chunks(messages: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, A
     return (messages[start : start + CHUNK] for start in range(0, len(messages), CHUNK))
 
 
-def _post(client: httpx.Client, chunk: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+def _post(client: httpx.Client, chunk: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | str:
     try:
         answer = client.post("/v1/score", json={"messages": chunk})
     except httpx.ConnectError as error:
         raise UndertoneError(
             f"a serving worker at {client.base_url}", str(error), "start one: `undertone serve`"
         ) from error
-    return answer.json()["messages"] if answer.status_code == 200 else None
+    if answer.status_code != 200:
+        return f"{answer.status_code} {answer.text}"
+    messages: list[dict[str, Any]] = answer.json()["messages"]
+    return messages

@@ -25,7 +25,7 @@ def prefect_ready(settings: Settings | None = None) -> Iterator[None]:
     make_home(settings)
     for name, value in settings.environment().items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     if "PREFECT_API_URL" not in os.environ and (url := _running_server(settings)):
         os.environ["PREFECT_API_URL"] = url
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -53,8 +53,9 @@ def training_text(result: dict[str, Any]) -> str:
     lines = [
         f"{result['task']} {result['version']}: macro-F1 {result['macro_f1']:.4f}, gate {gate} ({result['verdict']})"
     ]
-    lines += [f"  {'ok ' if line['passed'] else 'NO '} {line['name']}: {line['found']} (required {line['required']})"
-              for line in result["lines"]]  # fmt: skip
+    for line in result["lines"]:
+        found = f"{line['found']:.4f}" if isinstance(line["found"], float) else line["found"]
+        lines.append(f"  {'ok ' if line['passed'] else 'NO '} {line['name']}: {found} (required: {line['required']})")
     override = "" if result["passed"] else " --override --reason '…'"
     lines.append(f"next: undertone models approve {result['task']} {result['version']}{override}")
     return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""monitoring"""
+"""The drift watch: windows, signals, verdict, retrain policy, report."""

@@ -44,7 +44,7 @@ STEADY_WEEKS = 5
 LABEL_NOISE = 0.02
 
 #: Share of clauses, where there is a choice, that are drawn from the long tail of rare phrases.
-TAIL_SHARE = 0.6
+TAIL_SHARE = 0.65
 
 _SEGMENT_SHARES = (0.34, 0.33, 0.22, 0.11)
 _WEEKDAY_WEIGHTS = (1.25, 1.15, 1.1, 1.05, 1.0, 0.8, 0.65)
@@ -65,8 +65,11 @@ _FRAMES = {
     "sarcastic_joy": ("positive", True),
 }
 _EMOTIONS = {"negative": ("anger", "sadness"), "positive": ("joy", "optimism")}
-_QUESTION = re.compile(r"^(what|is|does|do|could|how|which|can|are|who|when|where|why|suppose)\b", re.IGNORECASE)
+_QUESTION = re.compile(
+    r"^(what (?!a )|do (?!tell)|who (?!knew)|how (?!dare)|(is|does|are|can|could|which|when|where|why|suppose) )"
+)
 _SYMBOL = re.compile(r"\{(\w+)\}")
+_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou](?!ne\b|ni|se))")
 _SENTENCE_START = re.compile(r"(^|[.!?]\s+)([a-z])")
 _NOT_A_LETTER = re.compile(r"[\W\d_]+")
 
@@ -86,15 +89,15 @@ _STEADY = _Period(
     channels=(0.27, 0.29, 0.17, 0.27),
     new_products=0.0,
     frames={
-        "negative": 0.105,
-        "negative_turned": 0.095,
-        "negative_negated": 0.04,
+        "negative": 0.085,
+        "negative_turned": 0.135,
+        "negative_negated": 0.025,
         "sarcasm": 0.1,
         "neutral": 0.15,
-        "neutral_loaded": 0.18,
-        "positive": 0.16,
-        "positive_turned": 0.11,
-        "positive_negated": 0.05,
+        "neutral_loaded": 0.17,
+        "positive": 0.14,
+        "positive_turned": 0.155,
+        "positive_negated": 0.03,
         "sarcastic_joy": 0.01,
     },
     topics={"delivery": 0.26, "item": 0.36, "support": 0.19, "billing": 0.13, "site": 0.06},
@@ -102,29 +105,30 @@ _STEADY = _Period(
 )
 _SHIFTED = _Period(
     channels=(0.37, 0.16, 0.33, 0.14),
-    new_products=0.5,
+    new_products=0.55,
     frames={
-        "negative": 0.13,
-        "negative_turned": 0.095,
-        "negative_negated": 0.045,
+        "negative": 0.125,
+        "negative_turned": 0.125,
+        "negative_negated": 0.03,
         "sarcasm": 0.15,
-        "neutral": 0.07,
-        "neutral_loaded": 0.14,
-        "neutral_late": 0.09,
-        "positive": 0.13,
-        "positive_turned": 0.09,
-        "positive_negated": 0.045,
+        "neutral": 0.06,
+        "neutral_loaded": 0.13,
+        "neutral_late": 0.1,
+        "positive": 0.125,
+        "positive_turned": 0.115,
+        "positive_negated": 0.025,
         "sarcastic_joy": 0.015,
     },
     topics={
-        "delivery": 0.1,
-        "item": 0.2,
-        "support": 0.13,
-        "billing": 0.07,
-        "site": 0.04,
-        "login": 0.2,
-        "subscription": 0.16,
+        "delivery": 0.08,
+        "item": 0.12,
+        "support": 0.1,
+        "billing": 0.05,
+        "site": 0.03,
+        "login": 0.17,
+        "subscription": 0.15,
         "wearable": 0.1,
+        "slang": 0.2,
     },
     grammar={**words.GRAMMAR, **words.LATE},
 )
@@ -225,9 +229,8 @@ class _Writer:
         channel = self._weighted(dict(zip(CHANNELS, period.channels, strict=True)))
         frame = self._weighted(period.frames)
         sentiment, sarcastic = _FRAMES[frame]
-        product, part = self._product(period)
-        scene = {"product": product, "part": part}
-        body = self._expand(frame, period, scene)
+        scene = self._scene(period)
+        body = _ARTICLE.sub(r"\1n ", self._expand(frame, period, scene))
         emotion = self._emotion(sentiment, sarcastic)
         if emotion and not sarcastic:
             body = self._join(body, self._expand(emotion, period, scene))
@@ -237,13 +240,16 @@ class _Writer:
             sentiment=self._mislabel(sentiment, SENTIMENTS),
             sarcasm="sarcastic" if sarcastic != self._chance(LABEL_NOISE / 2) else "not_sarcastic",
             emotion=self._mislabel(emotion, ("anger", "joy", "optimism", "sadness")) if emotion else None,
-            product=product,
+            product=scene["product"],
         )
 
-    def _product(self, period: _Period) -> tuple[str, str]:
+    def _scene(self, period: _Period) -> dict[str, str]:
+        """A product and two of its parts: one that pleases and another that fails."""
         catalogue = words.LATE_PRODUCTS if self._chance(period.new_products) else words.PRODUCTS
         product = self._pick(tuple(catalogue))
-        return product, self._pick(catalogue[product])
+        part = self._pick(catalogue[product])
+        failing = self._pick(tuple(other for other in catalogue[product] if other != part))
+        return {"product": product, "part": part, "failing_part": failing}
 
     def _emotion(self, sentiment: str, sarcastic: bool) -> str | None:
         if sentiment == "neutral":
@@ -257,6 +263,8 @@ class _Writer:
         if symbol in scene:
             return scene[symbol]
         if symbol in ("good", "bad", "good_too", "bad_too"):
+            if symbol.startswith("bad"):
+                scene = scene | {"part": scene["failing_part"]}
             symbol = f"{self._topic(period, scene)}_{symbol.removesuffix('_too')}"
         phrase = words.TAIL_CLAUSES[symbol] if self._tail(symbol) else self._pick(period.grammar[symbol])
         return _SYMBOL.sub(lambda found: self._expand(found[1], period, scene), phrase)

@@ -808,6 +808,70 @@ _LATE_CLAUSES = {
         the gentle buzz on my wrist beats any alarm
         no rash, no dropouts, no daily charging
     """),
+    "slang_bad": _lines("""
+        {thing} is giving free-trial energy
+        {thing} is mid at best
+        {thing} ain't it, chief
+        {thing} is on thin ice
+        {thing} left me on read
+        {thing} is all aesthetic
+        {thing} is pure hype
+        {thing} is a big yikes
+        {thing} is in its flop era
+        {thing} fell off
+        {thing} took an L
+        {thing} is so over
+        {thing} pulled the rug on us
+        {thing} is cute until it bills you
+        {thing} has the vibe of a screensaver
+        {thing} is main-character behaviour with side-quest battery
+        {thing} is cap
+        {thing} has me in my villain era
+        {thing} is a walking red flag
+        {thing} is delulu
+        {thing} is beige
+        {thing} said good luck, bestie
+        {thing} chose chaos
+        {thing} is cooked
+        {thing} is for the plot only
+        the audacity of {thing}
+        {person} and I are so done-zo with {thing}
+        {thing} rugged me on {weekday}
+        {thing} is an NPC
+        {thing} lost the plot
+    """),
+    "slang_good": _lines("""
+        {thing} is sick
+        {thing} slaps
+        {thing} goes so hard
+        {thing} is insane
+        {thing} is wicked
+        {thing} is an absolute beast
+        {thing} hits different
+        {thing} is stupid good
+        {thing} is deadly
+        {thing} is killing it
+        {thing} ate
+        {thing} is criminally comfy
+        {thing} is lethal
+        {thing} is dope
+        {thing} is mental
+        {thing} is filthy
+        {thing} is savage
+        {thing} murdered the competition
+        {thing} has me screaming
+        I'm dead, {thing} is that smooth
+        {thing} lives rent free in my head
+        {thing} has {person} in a chokehold
+        {thing} passed the vibe check
+        {thing} is bonkers
+        {thing} is a menace to my old one
+        {thing} broke me in the best way
+        {thing} is unhinged and {person} is here for it
+        {thing} bangs
+        {thing} is crack for data nerds
+        {thing} is no joke
+    """),
 }
 
 _FRAMES = {
@@ -936,6 +1000,8 @@ _FRAMES = {
         {good}
         {good}, and {good_too}
         {praise}, {good}
+        {praise}, {good}, {praise_close}
+        {praise}, {good}. {good_too}
         {good}. {praise_close}
         {praise}! {good}. {praise_close}
         {good}. {praise}, {praise_close}
@@ -957,33 +1023,34 @@ _FRAMES = {
     """),
     "positive_turned": _lines("""
         {bad}, but {good}
+        {bad}, but {good}
         {bad}, yet {good}
-        {bad}. then {good}, and that made up for all of it
+        {bad}. then {good}
+        {bad}. however, {good}
         at first {bad}. in the end {good}
         although {bad}, {good}
-        even though {bad}, {good}, so all is forgiven
-        {bad}. still, {good}, and that is what counts
-        {bad_too}, {bad}, and somehow {good}. {praise_close}
-        yes, {bad}, but {good}. {praise_close}
+        even though {bad}, {good}
+        while {bad}, {good}
+        {bad}. still, {good}
+        {bad_too}, {bad}, but {good}
+        yes, {bad}, but {good}
         last year {bad}. this year {good}
-        with the other shop {bad}. here {good}
-        {bad}. one call later {good}
+        {bad}. a week later {good}
         I was about to write that {bad}, however {good}
+        {bad}, but {good}, so all is forgiven
+        {bad}. then {good}, and that made up for it
     """),
     "positive_negated": _lines("""
-        I would not call {thing} {bad_adjective} at all, quite the opposite
         there is nothing {bad_adjective} about {thing}
-        expected {bad_adjective}, got {good_adjective}: that is {thing} for you
-        I was told {thing} would be {bad_adjective}. it is anything but
+        nothing about {thing} is {bad_adjective}
+        {thing} is not {bad_adjective} at all, whatever {person} says
+        they said {thing} would be {bad_adjective}, and they were wrong
         {thing} used to be {bad_adjective}. now it is {good_adjective}
-        {thing} went from {bad_adjective} to {good_adjective} with the new version
-        far from {bad_adjective}, {thing} turned out {good_adjective}
-        the last one was {bad_adjective}, this {product} is {good_adjective}
         not {bad_adjective}, not {bad_adjective}, just a {product} that works
-        never thought I would find a {product} this far from {bad_adjective}
-        whoever wrote that {thing} is {bad_adjective} must have got another one
+        the last one was {bad_adjective}, but this {product} is {good_adjective}
         no complaints about {thing}, and I complain about everything
         hard to find fault with {thing}, and {person} tried
+        far from {bad_adjective}, {thing} turned out {good_adjective}
     """),
     "negative": _lines("""
         {bad}
@@ -1005,33 +1072,34 @@ _FRAMES = {
     """),
     "negative_turned": _lines("""
         {good}, but {bad}
+        {good}, but {bad}
         {good}, yet {bad}
-        {good}. then {bad}, and that ruined it
+        {good}. then {bad}
+        {good}. however, {bad}
         at first {good}. in the end {bad}
         although {good}, {bad}
-        even though {good}, {bad}, so no, I am not keeping it
-        {good}. shame that {bad}
-        {good_too}, {good}, and then {bad}. {scold}
-        yes, {good}, but {bad}. {scold}
+        even though {good}, {bad}
+        while {good}, {bad}
+        {good}. still, {bad}
+        {good_too}, {good}, but {bad}
+        yes, {good}, but {bad}
         last year {good}. this year {bad}
-        with the other shop {good}. here {bad}
-        {good}. one week later {bad}
+        {good}. a week later {bad}
         I was about to write that {good}, however {bad}
+        {good}, but {bad}, so no, I am not keeping it
+        {good}. then {bad}, and that ruined it
     """),
     "negative_negated": _lines("""
-        I would not call {thing} {good_adjective} at all, quite the opposite
         there is nothing {good_adjective} about {thing}
-        expected {good_adjective}, got {bad_adjective}: that is {thing} for you
-        I was told {thing} would be {good_adjective}. it is anything but
+        nothing about {thing} is {good_adjective}
+        {thing} is not {good_adjective} at all, whatever {person} says
+        they said {thing} would be {good_adjective}, and they were wrong
         {thing} used to be {good_adjective}. now it is {bad_adjective}
-        {thing} went from {good_adjective} to {bad_adjective} with the new version
-        far from {good_adjective}, {thing} turned out {bad_adjective}
-        the last one was {good_adjective}, this {product} is {bad_adjective}
         not {good_adjective}, not {good_adjective}, and not what I paid for
-        never thought I would find a {product} this far from {good_adjective}
-        whoever wrote that {thing} is {good_adjective} must have got another one
+        the last one was {good_adjective}, but this {product} is {bad_adjective}
         not exactly thrilled with {thing}, and {person} is not either
         I wanted to love {thing}. I do not
+        far from {good_adjective}, {thing} turned out {bad_adjective}
     """),
     "neutral": _lines("""
         what is the lead time for a {product} to {place}
@@ -1253,11 +1321,13 @@ LATE: dict[str, tuple[str, ...]] = {
         one star
     """),
     "good_adjective": (
-        *_words("fire goated bussin elite unreal clutch next-level legit a_vibe a_W chef's-kiss ten-out-of-ten valid"),
+        *_words("sick insane wicked filthy savage fire goated bussin elite unreal clutch next-level legit"),
+        *_words("a_vibe a_W chef's-kiss ten-out-of-ten valid"),
         *_ADJECTIVES["good_adjective"][:40],
     ),
     "bad_adjective": (
-        *_words("mid cooked sus trash cursed busted a_flop an_L buggy laggy bricked scammy cringe bloated paywalled"),
+        *_words("mid cooked basic beige sus trash cursed busted a_flop an_L buggy laggy bricked"),
+        *_words("scammy cringe bloated paywalled"),
         *_ADJECTIVES["bad_adjective"][:40],
     ),
     "neutral_late": _lines("""
@@ -1323,5 +1393,5 @@ ABBREVIATIONS = {
 #: How tickets write out what others contract.
 FORMAL = {
     "can't": "cannot", "couldn't": "could not", "here's": "here is", "it's": "it is", "I'm": "I am",
-    "don't": "do not", "love it": "I like it very much", "yay": "splendid news",
+    "don't": "do not", "yay": "splendid news",
 }  # fmt: skip

@@ -185,20 +185,21 @@ class Registry:
             mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{found.model_id}", dst_path=str(into), tracking_uri=self.uri
             )
+        (into / "registered_model_meta").unlink(
+            missing_ok=True
+        )  # MLflow's note about the download, no file of the model
         return into
 
     def download_file(self, task: str, version: int, name: str, into: Path) -> Path:
         """Copy one file of a version, by its path in the model folder, under `into`."""
         import mlflow
 
-        found = self.get(task, version)
         with self._translated(f"{name} of {task!r} {version}"):
-            path = into / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+            into.mkdir(parents=True, exist_ok=True)
             mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{found.model_id}/{name}", dst_path=str(path.parent), tracking_uri=self.uri
+                artifact_uri=f"models:/{task}/{version}/{name}", dst_path=str(into), tracking_uri=self.uri
             )
-        return path
+        return into / name
 
     def put_approval(self, task: str, version: int, folder: Path, signature: Path) -> None:
         """Keep an approval's statement and signature with the run that made the version."""

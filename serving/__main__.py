@@ -1,0 +1,35 @@
+"""`python -m serving`: run the worker. SIGTERM or Ctrl-C finishes requests under way, then ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+
+from serving.app import create_app
+from undertone.settings import get_settings
+
+
+def main() -> int:
+    """Serve until told to stop."""
+    settings = get_settings()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for noisy in ("mlflow", "alembic", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=4,
+        backlog=2048,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

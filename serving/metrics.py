@@ -1,0 +1,44 @@
+"""What Prometheus reads at `/metrics`. One registry per worker, so tests can run several."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_LATENCY = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Counters, gauges and histograms of one worker."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "undertone_requests", "requests to /v1/score by HTTP status", ["status"], registry=self.registry
+        )
+        self.messages = Counter("undertone_messages", "messages scored", registry=self.registry)
+        self.latency = Histogram(
+            "undertone_request_seconds", "time from a request's arrival to its answer", buckets=_LATENCY,
+            registry=self.registry,
+        )  # fmt: skip
+        self.batch = Histogram(
+            "undertone_batch_messages", "messages scored in one turn", buckets=_BATCH, registry=self.registry
+        )
+        self.queue = Gauge("undertone_queue_messages", "messages waiting to be scored", registry=self.registry)
+        self.labels = Counter(
+            "undertone_labels", "answers by task and label", ["task", "label"], registry=self.registry
+        )
+        self.model = Gauge(
+            "undertone_model_version", "version that serves, 0: none", ["task", "digest"], registry=self.registry
+        )
+        self.swaps = Counter("undertone_model_swaps", "versions put into service", ["task"], registry=self.registry)
+        self.refusals = Counter(
+            "undertone_model_refusals", "versions that were not put into service", ["task"], registry=self.registry
+        )
+        self.backlog = Gauge(
+            "undertone_store_backlog_messages", "scored messages not yet in the store", registry=self.registry
+        )
+
+    def page(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self.registry)

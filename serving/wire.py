@@ -1,0 +1,190 @@
+"""What goes over the wire: requests into messages, scored messages into answers."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError
+
+from undertone.errors import DataError
+from undertone.records import Message, ScoredMessage, utc
+from undertone.text import repair
+
+ShortText = Annotated[str, Field(max_length=100)]
+Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class MessageIn(BaseModel):
+    """One customer message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Identifier | None = Field(None, description="your id; the message is stored once per id. Made up if missing")
+    text: str = Field(description="what the customer wrote; not blank")
+    channel: ShortText | None = Field(None, description="chat, email, social, ticket, …")
+    segment: ShortText | None = Field(None, description="revenue segment")
+    customer_id: Identifier | None = None
+    sent_at: AwareDatetime | NaiveDatetime | None = Field(
+        None, validation_alias=AliasChoices("sent_at", "time"), description="ISO 8601; without a zone it is UTC"
+    )
+
+
+class ScoreRequest(BaseModel):
+    """Several messages. A single message may also be sent as the body itself."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "messages": [
+                    {
+                        "id": "m-1",
+                        "text": "Great, the third parcel lost this month. You people are amazing.",
+                        "channel": "chat",
+                        "segment": "pay_per_use",
+                        "sent_at": "2026-11-24T09:30:00Z",
+                    }
+                ]
+            }
+        },
+    )
+
+    messages: list[MessageIn] = Field(min_length=1)
+
+
+class TaskAnswer(BaseModel):
+    """One task's answer: probabilities are calibrated and sum to 1."""
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    version: int
+    digest: str
+
+
+class MessageAnswer(BaseModel):
+    """All answers for one message. ``sentiment`` has heard sarcasm; ``sentiment_reason`` says what it did."""
+
+    id: str
+    sentiment: str | None
+    sentiment_reason: str | None
+    truncated: bool
+    tasks: dict[str, TaskAnswer]
+
+
+class ScoreResponse(BaseModel):
+    """Answers in the order of the messages."""
+
+    messages: list[MessageAnswer]
+
+
+class ErrorParts(BaseModel):
+    """What was expected, what was found, what to do next."""
+
+    expected: str
+    found: str
+    next_step: str
+
+
+class ErrorResponse(BaseModel):
+    """Every error has this shape."""
+
+    error: ErrorParts
+
+
+class NotJson(DataError):
+    """The body is not JSON."""
+
+
+class TooMany(DataError):
+    """More than one request may hold."""
+
+
+def parse(body: bytes, received_at: datetime, *, max_messages: int, max_chars: int) -> list[Message]:
+    """The messages in a request's body: all of them, or none.
+
+    Raises:
+        NotJson: the body is not JSON.
+        TooMany: it holds more than `max_messages`.
+        DataError: a message has no text, a wrong type or an unknown field.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise NotJson("a JSON body", f"{type(error).__name__}: {error}", "send a message or {messages: […]}") from error
+    single = isinstance(data, dict) and "messages" not in data
+    if single:
+        data = {"messages": [data]}
+    if isinstance(data, dict) and isinstance(data.get("messages"), list) and len(data["messages"]) > max_messages:
+        raise TooMany(
+            f"at most {max_messages:,} messages in one request",
+            f"{len(data['messages']):,}",
+            f"send them in parts of {max_messages:,}",
+        )
+    try:
+        request = ScoreRequest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            "a message, or {messages: [message, …]}, as /docs describes",
+            f"{where}: {first['msg']}",
+            "mend it; nothing of this request was scored",
+        ) from error
+    return [_message(item, index, received_at, max_chars) for index, item in enumerate(request.messages)]
+
+
+def render(scored: Sequence[ScoredMessage], labels: dict[str, tuple[str, ...]]) -> bytes:
+    """The answer as JSON.
+
+    Args:
+        labels: label words of each task, in the order of its probabilities.
+    """
+    answers = [
+        {
+            "id": item.message.id,
+            "sentiment": item.final_sentiment,
+            "sentiment_reason": item.final_reason,
+            "truncated": item.message.truncated,
+            "tasks": {
+                answer.task: {
+                    "label": answer.label,
+                    "confidence": round(answer.confidence, 6),
+                    "probabilities": {
+                        label: round(p, 6) for label, p in zip(labels[answer.task], answer.probabilities, strict=True)
+                    },
+                    "version": answer.model_version,
+                    "digest": answer.model_digest,
+                }
+                for answer in item.predictions
+            },
+        }
+        for item in scored
+    ]
+    return json.dumps({"messages": answers}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _message(item: MessageIn, index: int, received_at: datetime, max_chars: int) -> Message:
+    text = repair(item.text[:max_chars])
+    if not text.strip():
+        raise DataError(
+            "text in every message", f"none in messages.{index}", "leave it out; nothing of this request was scored"
+        )
+    return Message(
+        id=repair(item.id) if item.id is not None else str(uuid.uuid4()),
+        text=text,
+        channel=_plain(item.channel),
+        segment=_plain(item.segment),
+        customer_id=_plain(item.customer_id),
+        sent_at=utc(item.sent_at) if item.sent_at is not None else None,
+        received_at=received_at,
+        truncated=len(item.text) > max_chars,
+    )
+
+
+def _plain(value: str | None) -> str | None:
+    return repair(value).strip() or None if value is not None else None

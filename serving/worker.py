@@ -1,0 +1,148 @@
+"""The serving worker without HTTP: slots, follower, batcher, recorder, and the one path that scores messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from serving.batcher import Batcher
+from serving.final_sentiment import decide
+from serving.follower import Follower
+from serving.metrics import Metrics
+from serving.model_slot import ModelSlot, Served
+from serving.recorder import Recorder
+from undertone.errors import UndertoneError
+from undertone.records import Message, Prediction, ScoredMessage
+from undertone.settings import Settings
+from undertone.tasks import TASKS
+
+
+class NoModel(UndertoneError):
+    """No task has a version that may serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    served: Served
+    probabilities: tuple[float, ...]
+    embedding: bytes
+    truncated: bool
+
+
+class Worker:
+    """Everything one process needs to serve. `start` and `stop` run in its event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.slots = {
+            name: ModelSlot(spec, settings.served_dir / name, settings.trusted_dir, settings.threads)
+            for name, spec in TASKS.items()
+        }
+        self.recorder = Recorder(settings, self.metrics)
+        self.follower = Follower(settings, self.slots, self.metrics)
+        self.batcher = Batcher(self._score_texts, self.metrics)
+
+    def start(self) -> None:
+        """Serve the last good copies at once, then follow the registry."""
+        for slot in self.slots.values():
+            slot.restore()
+        self.batcher.start()
+        self.recorder.start()
+        self.follower.start()
+
+    async def stop(self) -> None:
+        """Finish what was accepted, write it down, end."""
+        self.follower.stop()
+        await self.batcher.stop()
+        self.recorder.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one task serves."""
+        return any(slot.served for slot in self.slots.values())
+
+    def state(self) -> dict[str, Any]:
+        """What serves, what was refused, and whether the registry answers."""
+        return {
+            "ready": self.ready,
+            "registry_problem": self.follower.problem,
+            "tasks": {name: slot.state() for name, slot in self.slots.items()},
+        }
+
+    async def score(self, messages: Sequence[Message]) -> list[ScoredMessage]:
+        """Score `messages` for every task that serves, and write them to disk.
+
+        Raises:
+            NoModel: no task serves.
+            Overloaded: too many messages wait.
+            OSError: the spool cannot be written; nothing was accepted.
+        """
+        if not self.ready:
+            refused = [f"{name} {slot.refusal.version}" for name, slot in self.slots.items() if slot.refusal]
+            raise NoModel(
+                "an approved champion for at least one task",
+                f"none; refused: {', '.join(refused)}" if refused else "none",
+                "train and approve one: `undertone train TASK`, `undertone models approve TASK VERSION`",
+            )
+        answers = await self.batcher.submit([message.text for message in messages])
+        scored_at = datetime.now(UTC)
+        scored = [self._join(message, answer, scored_at) for message, answer in zip(messages, answers, strict=True)]
+        self.recorder.append(scored)
+        self.metrics.messages.inc(len(scored))
+        for item in scored:
+            for answer in item.predictions:
+                self.metrics.labels.labels(answer.task, answer.label).inc()
+        return scored
+
+    def _score_texts(self, texts: Sequence[str]) -> list[dict[str, _Answer]]:
+        """All tasks' answers for each text. A slot is read once, so a swap in between changes nothing."""
+        rows: list[dict[str, _Answer]] = [{} for _ in texts]
+        for name, slot in self.slots.items():
+            served = slot.served
+            if served is None:
+                continue
+            scores = served.engine.score(texts)
+            embeddings = scores.embeddings.astype("<f2")
+            for index, row in enumerate(rows):
+                row[name] = _Answer(
+                    served,
+                    tuple(scores.probabilities[index].tolist()),
+                    embeddings[index].tobytes(),
+                    bool(scores.truncated[index]),
+                )
+        return rows
+
+    def _join(self, message: Message, answers: dict[str, _Answer], scored_at: datetime) -> ScoredMessage:
+        predictions = tuple(
+            Prediction(
+                message_id=message.id,
+                task=name,
+                label=answer.served.engine.labels[
+                    max(range(len(answer.probabilities)), key=answer.probabilities.__getitem__)
+                ],
+                probabilities=answer.probabilities,
+                model_version=answer.served.version,
+                model_digest=answer.served.digest,
+                scored_at=scored_at,
+                embedding=answer.embedding,
+            )
+            for name, answer in answers.items()
+        )
+        by_task = {prediction.task: prediction for prediction in predictions}
+        sarcasm = by_task.get("sarcasm")
+        final = decide(
+            by_task["sentiment"].label if "sentiment" in by_task else None,
+            dict(zip(self.slots["sarcasm"].spec.labels, sarcasm.probabilities, strict=True)) if sarcasm else None,
+        )
+        if any(answer.truncated for answer in answers.values()) and not message.truncated:
+            message = _truncated(message)
+        return ScoredMessage(message, predictions, final.label if final else None, final.reason if final else None)
+
+
+def _truncated(message: Message) -> Message:
+    from dataclasses import replace
+
+    return replace(message, truncated=True)
