@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.effort import Effort
+from training.pooling import add_mean_layer, wants_mean
 from training.silence import hush
 from undertone.errors import DataError, TrainingError
 from undertone.tasks import TaskSpec
@@ -226,6 +227,8 @@ def _load_model(base_model: Path, spec: TaskSpec, effort: Effort) -> Any:
             "use another base model",
         ) from error
     model = model.float()
+    if wants_mean(base_model):
+        add_mean_layer(model)
     if effort.dropout is not None:
         for module in model.modules():
             if isinstance(module, Dropout):
