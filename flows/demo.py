@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 MARK = "made-by-undertone-demo"
 TASKS = ("sentiment", "sarcasm")
 TRAINED_WEEKS = 4
-PER_WEEK = 700
-LABELS = 500
+PER_WEEK = 800
+LABELS = 800
 
 
 @dataclass
@@ -117,9 +117,10 @@ def _approve(story: Story, result: dict[str, Any], week: int) -> None:
     from undertone.governance import Act, approve
 
     say(training_text(result).rsplit("\n", 1)[0])
-    act = Act(story.workspace.settings.actor, "demo: approved without a person", story.end_of(week))
-    entry = approve(story.workspace, result["task"], result["version"], act)
-    say(f"approved {entry.task} {entry.version}, signed by {entry.actor}")
+    reason = "demo: approved without a person" if result["passed"] else "demo: goes on although the gate refused"
+    act = Act(story.workspace.settings.actor, reason, story.end_of(week))
+    entry = approve(story.workspace, result["task"], result["version"], act, override=not result["passed"])
+    say(f"approved {entry.task} {entry.version}{'' if result['passed'] else ' BY OVERRIDE'}, signed by {entry.actor}")
 
 
 def _send(story: Story, week: int) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def _watch(story: Story, week: int) -> dict[str, Any] | None:
 
     story.chapter(f"the drift watch looks at week {week}")
     result = watch("sentiment", now=story.end_of(week), effort="smoke")
-    say(watch_text(result))
+    say(watch_text(result | {"retrained": None}))
     retrained: dict[str, Any] | None = result["retrained"]
     return retrained
 

@@ -66,13 +66,13 @@ def watch_text(result: dict[str, Any]) -> str:
     decision = result["decision"]
     lines = [
         f"{result['task']} {result['version']}: {result['verdict']} "
-        f"({result['current_rows']} messages against {result['reference_rows']}). {result['reason']}",
+        f"({result['current_rows']} messages against {result['reference_rows']})",
         *(
             f"  {'!' if signal['fired'] else ' '} {signal['name']}: {signal['effect']:.3f} "
             f"(floor {signal['floor']:.3f}, p {signal['p_value']:.2g}, {signal['method']})"
             for signal in result["signals"]
         ),
-        f"{'retrain' if decision['retrain'] else 'no retrain'} ({decision['rule']}): {decision['reason']}",
+        f"{'retrain' if decision['retrain'] else 'no retrain'} ({decision['rule']})",
         f"report: {result['report']}",
     ]
     if result["retrained"]:

@@ -5,6 +5,7 @@ Every answer is a row in the ledger, "no" included. The clock is an argument, so
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,8 @@ from undertone.records import DriftVerdict, utc
 from undertone.registry import ModelVersion
 from undertone.tasks import TaskSpec, get_task
 from undertone.workspace import Workspace
+
+log = logging.getLogger("undertone.monitoring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ def watch(
     decision = decide(workspace, spec, windows, verdict, now)
     report = write(workspace, spec, windows, verdict, decision, now)
     record(workspace, verdict, decision, report, now)
+    log.info("%s %s: %s. %s", task, verdict.model_version, verdict.verdict.replace("_", " "), verdict.reason)
+    log.info("%s (%s): %s", "retrain" if decision.retrain else "no retrain", decision.rule, decision.reason)
     publish(f"drift-{task}", _markdown(verdict, decision, report))
     result = _result(verdict, decision, report)
     if decision.retrain and start_retrain:
@@ -149,7 +154,15 @@ def write(
     """Evidently's report and our page, on disk and with the champion's MLflow run."""
     folder = workspace.settings.state_dir / "reports" / spec.name / f"{now:%Y-%m-%dT%H%M}"
     folder.mkdir(parents=True, exist_ok=True)
-    report = write_report(spec, windows.reference, windows.current, verdict, folder, decision=decision)
+    report = write_report(
+        spec,
+        windows.reference,
+        windows.current,
+        verdict,
+        folder,
+        decision=decision,
+        synthetic=windows.card.lineage.synthetic,
+    )
     for path in report.paths():
         workspace.registry.put_file(windows.champion.run_id, path, f"drift/{now:%Y-%m-%dT%H%M}")
     return report

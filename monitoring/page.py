@@ -22,6 +22,7 @@ def render(
     verdict: DriftVerdict,
     decision: RetrainDecision | None,
     html: Path | None,
+    synthetic: bool,
 ) -> str:
     """The page as one self-contained HTML document of a few kilobytes."""
     groups = [_shares("Predicted labels", reference.frame["label"], current.frame["label"], list(spec.labels))]
@@ -36,6 +37,7 @@ def render(
             v=verdict,
             spec=spec,
             decision=decision,
+            synthetic=synthetic,
             signals=[_bar(signal) for signal in verdict.signals],
             groups=[group for group in groups if group["rows"]],
             html=html.name if html else None,

@@ -48,8 +48,13 @@ def write_report(
     into: Path,
     *,
     decision: RetrainDecision | None = None,
+    synthetic: bool = False,
 ) -> ReportFiles:
-    """Write ``index.html`` (our page), ``report.json`` (all numbers) and ``evidently.html`` into `into`."""
+    """Write ``index.html`` (our page), ``report.json`` (all numbers) and ``evidently.html`` into `into`.
+
+    Args:
+        synthetic: the model was trained on generated messages; the page says so.
+    """
     into.mkdir(parents=True, exist_ok=True)
     html: Path | None = None
     evidently: dict[str, Any] | None = None
@@ -57,8 +62,9 @@ def write_report(
         html = into / "evidently.html"
         evidently = _run_evidently(spec, reference, current, verdict, html)
     page, data = into / "index.html", into / "report.json"
-    page.write_text(render(spec, reference, current, verdict, decision, html), encoding="utf-8")
+    page.write_text(render(spec, reference, current, verdict, decision, html, synthetic), encoding="utf-8")
     content = {
+        "synthetic": synthetic,
         "verdict": asdict(verdict),
         "decision": asdict(decision) if decision else None,
         "left_out": {"reference": reference.left_out, "current": current.left_out},

@@ -1,10 +1,10 @@
 """Mean pooling for a model class that only knows the first token.
 
-all-MiniLM and its kind were trained so that the *mean* of their token states is the sentence's meaning, but BERT's standard
-classification class looks at the first token. A class of our own would lose the standard MLflow model, so
-the mean is said in BERT's own words: one more encoder layer whose queries and keys are zero attends to all tokens alike,
-its value and output projections pass states on, and its feed-forward part adds nothing. What the first token then
-holds is the mean. From there on the layer is trained like any other: attention pooling that starts as the mean.
+all-MiniLM and its kind were trained so that the *mean* of their token states is the sentence's meaning, but BERT's
+standard classification class looks at the first token. A class of our own would lose the standard MLflow model, so the
+mean is said in BERT's own words: one more encoder layer whose queries and keys are zero attends to all tokens alike,
+its value and output projections pass states on, and its feed-forward part adds nothing. What the first token then holds is
+the mean. From there on the layer is trained like any other: attention pooling that starts as the mean.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def wants_mean(base_model: Path) -> bool:
 
 
 def add_mean_layer(model: PreTrainedModel) -> bool:
-    """Append the averaging layer to a BERT classifier, in place. Gives False, and changes nothing, for other classes."""
+    """Append the averaging layer to a BERT classifier, in place. Other classes are left alone; gives whether it was."""
     import torch
     from transformers.models.bert.modeling_bert import BertForSequenceClassification, BertLayer
 

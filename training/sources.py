@@ -71,7 +71,8 @@ def _sample(source: str) -> pd.DataFrame:
     if not weeks.isdigit() or not 1 <= int(weeks) <= 8:
         raise DataError("sample:WEEKS with 1 to 8 weeks", repr(source), "for example `--source sample:5`")
     opens = frame["sent_at"].min().normalize()
-    return frame[frame["sent_at"] < opens + pd.Timedelta(weeks=int(weeks))]
+    early: pd.DataFrame = frame[frame["sent_at"] < opens + pd.Timedelta(weeks=int(weeks))]
+    return early
 
 
 def _feedback(spec: TaskSpec, store: Store | None, until: datetime | None) -> pd.DataFrame:

@@ -86,8 +86,11 @@ def _log_dataset(registry: Registry, work: Work, run_id: str) -> None:
         frame = work.rows_of(part)[["text", "label"]]
         # MLflow's own digest sees 10,000 rows at most: ours covers all of them (36 characters fit)
         dataset = from_pandas(
-            frame, source=CodeDatasetSource({"undertone.source": work.request.source}), targets="label", name=f"{work.request.task}-{part}",
+            frame,
+            source=CodeDatasetSource({"undertone.source": work.request.source}),
+            targets="label",
+            name=f"{work.request.task}-{part}",
             digest=work.data_sha256[:36],
-        )  # fmt: skip
+        )
         inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)]))
     registry.client.log_inputs(run_id, inputs)
