@@ -47,10 +47,20 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
+def prepare(settings: Settings) -> None:
+    """Make the databases before several processes open them at once."""
+    from undertone.workspace import Workspace
+
+    workspace = Workspace(settings)
+    workspace.store.ping()
+    workspace.registry.experiment_id()
+
+
 def run(settings: Settings | None = None) -> int:
     """Start everything and wait. Gives 0 after Ctrl-C, 1 when a process ended by itself."""
     settings = settings or get_settings()
     make_home(settings)
+    prepare(settings)
     manager = Manager()
     env: Mapping[str, str] = os.environ | environment(settings)
     for name, command in commands(settings).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import uvicorn
@@ -26,6 +27,9 @@ def main() -> int:
         timeout_graceful_shutdown=4,
         backlog=2048,
     )
+    # uvicorn raises the signal that stopped it once more when it is done; a stop that was asked for is a success
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: None)
     server = uvicorn.Server(config)
     server.run()
     return 0 if server.started else 1

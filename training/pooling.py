@@ -3,8 +3,8 @@
 all-MiniLM and its kind were trained so that the *mean* of their token states is the sentence's meaning, but BERT's
 standard classification class looks at the first token. A class of our own would lose the standard MLflow model, so the
 mean is said in BERT's own words: one more encoder layer whose queries and keys are zero attends to all tokens alike,
-its value and output projections pass states on, and its feed-forward part adds nothing. What the first token then holds is
-the mean. From there on the layer is trained like any other: attention pooling that starts as the mean.
+its value and output projections pass states on, and its feed-forward part adds nothing. What the first token then
+holds is the mean. From there on the layer is trained like any other: attention pooling that starts as the mean.
 """
 
 from __future__ import annotations

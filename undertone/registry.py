@@ -60,11 +60,9 @@ class Registry:
 
         self.settings = settings
         self.uri = settings.mlflow_uri
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        with self._translated("MLflow"):
+        with self._translated("an answer"), _one_at_a_time(self.uri):
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @contextmanager
@@ -224,6 +222,20 @@ class Registry:
         """Keep a file (a report, a picture) with a run."""
         with self._translated(f"a place for {path.name}"):
             self.client.log_artifact(run_id, str(path), under)
+
+
+@contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """MLflow makes a new SQLite database's tables without a lock: two processes that start together would collide."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    from filelock import FileLock
+
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock", timeout=120):
+        yield
 
 
 def _approval_path(task: str, version: int) -> str:
