@@ -1,6 +1,6 @@
 """The `undertone` command. Bare verbs for acts; noun and verb for stored things.
 
-Exit codes: 0 fine, 1 failed, 2 misuse, 3 drift found.
+Exit codes: 0 fine, 1 failed, 2 misuse, 3 drift found, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import typer
 from flows.commands import drift, feedback, ledger, models
 
 DRIFT_FOUND = 3
+STOPPED = 130
 
 app = typer.Typer(
     name="undertone",
@@ -57,21 +58,25 @@ def train(
     Stopped with Ctrl-C, the same command goes on from the last checkpoint.
     """
     from flows import running
-    from flows.terminal import emit, moment
+    from flows.terminal import emit, moment, say
 
-    with running.prefect_ready():
-        from flows.retrain import retrain
+    try:
+        with running.prefect_ready():
+            from flows.retrain import retrain
 
-        result = retrain(
-            task,
-            source=source,
-            effort=effort,
-            seed=seed,
-            now=moment(now) if now else None,
-            text_column=text_column,
-            label_column=label_column,
-            base_model=base_model,
-        )
+            result = retrain(
+                task,
+                source=source,
+                effort=effort,
+                seed=seed,
+                now=moment(now) if now else None,
+                text_column=text_column,
+                label_column=label_column,
+                base_model=base_model,
+            )
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from the last checkpoint")
+        raise typer.Exit(STOPPED) from None
     emit(result, as_json=as_json, text=running.training_text(result))
 
 
@@ -161,9 +166,6 @@ def main() -> None:
     """Run the command line; errors come as expected, found, next step."""
     try:
         app()
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
     except Exception as error:  # the process edge: known errors are told in three parts, others keep their traceback
         from undertone.errors import ConfigError, UndertoneError
 
