@@ -19,6 +19,7 @@ from flows.artifacts import publish
 from training import steps, track
 from training.evaluate import Evaluation
 from training.gate import GateVerdict
+from training.sources import located
 from training.work import Request, Work
 from undertone.lease import hold
 from undertone.registry import ModelVersion
@@ -51,7 +52,7 @@ def retrain(
     workspace = Workspace()
     request = Request(
         task=task,
-        source=source or get_task(task).source,
+        source=located(source or get_task(task).source),
         effort=effort,
         seed=workspace.settings.seed if seed is None else seed,
         now=now or datetime.now(UTC),

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
 
+from training import repairs as mend
+from training.columns import COLUMNS
 from training.leaks import near_duplicates
-from training.sources import COLUMNS, read
-from undertone.errors import DataError
-from undertone.records import utc
+from training.repairs import MEANINGS, Repair, require_classes, row_id, text_key
+from training.sources import parts, read
 from undertone.store import Store
 from undertone.tasks import TaskSpec
-from undertone.text import fingerprint, normalise, repair
+from undertone.text import fingerprint
 
-MAX_CHARACTERS = 20_000
+__all__ = ["SHARES", "Repair", "Splits", "Table", "load", "split", "summary"]
 
 #: Shares of train, validation and holdout where the source does not name its splits.
 SHARES = (0.70, 0.15, 0.15)
 
+#: Share of the training rows that becomes validation where the source names a holdout but no validation.
+CARVED = 0.10
 
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """Something in the data that was mended or left out, and how often."""
-
-    name: str
-    count: int
-    example: str = ""
+_PARTS = ("train", "validation", "holdout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def load(
     Args:
         source: ``sample[:WEEKS]`` (synthetic), ``hf:NAME[:CONFIG][@REVISION]``, ``feedback`` (labels in `store`), a
             CSV, TSV, JSONL or Parquet file, or a folder of such files with train, val and test in their names; several
-            joined by ``+``, the later winning where two label the same text.
+            joined by ``+``. Feedback wins over other rows with the same text.
         text_column: column with the message, where it has no usual name.
         label_column: column with the label, likewise.
         until: messages sent at or after this moment are left out.
@@ -84,64 +81,66 @@ def load(
         DataError: a source cannot be read, lacks a column, holds a label that `spec` does not have, or leaves
             too few rows of a class.
     """
-    parts = [
+    raw = [
         read(part, spec, text_column=text_column, label_column=label_column, store=store, until=until)
-        for part in source.split("+")
+        for part in parts(source)
     ]
-    frame = pd.concat([part.frame.assign(order=number) for number, part in enumerate(parts)], ignore_index=True)
-    repairs: list[Repair] = []
-    frame = _drop(frame, _empty(frame["label"]), "unlabelled", repairs)
-    frame["text"] = [_clean(text) for text in frame["text"]]
-    frame = _drop(frame, frame["text"].str.strip() == "", "empty text", repairs)
-    frame = _cut(frame, repairs)
-    if until is not None:
-        frame = _drop(frame, frame["sent_at"] >= pd.Timestamp(utc(until)), "sent after the cut-off", repairs)
-    frame["label"] = _known(frame["label"], spec)
-    frame = _drop(
-        frame, frame.duplicated("message_id") & ~frame["message_id"].str.startswith("row-"), "repeated id", repairs
-    )
-    frame = _without_duplicates(frame, repairs)
-    _require_classes(frame, spec, spec.min_rows_per_class, source)
-    return Table(frame[list(COLUMNS)].reset_index(drop=True), source, any(p.synthetic for p in parts), tuple(repairs))
+    repairs = [item for part in raw for item in part.repairs]
+    frame = pd.concat([part.frame.assign(feedback=part.feedback) for part in raw], ignore_index=True)
+    frame = mend.drop_unlabelled(frame, repairs)
+    frame = mend.mend_texts(frame, repairs)
+    frame = mend.drop_after(frame, until, repairs)
+    frame["label"] = mend.known_labels(frame["label"], spec)
+    frame["key"] = [text_key(text) for text in frame["text"]]
+    frame["own_id"] = frame["message_id"].notna()
+    frame["message_id"] = frame["message_id"].where(frame["own_id"], frame["text"].map(row_id))
+    frame = mend.drop_repeated_ids(frame, repairs)
+    frame = mend.share_named_splits(frame)
+    frame = mend.prefer_feedback(frame, repairs)
+    frame = mend.drop_duplicates(frame, repairs)
+    require_classes(frame, spec, spec.min_rows_per_class, source)
+    return Table(frame[list(COLUMNS)], source, any(part.synthetic for part in raw), _merged(repairs))
 
 
 def split(table: Table, spec: TaskSpec, seed: int) -> Splits:
     """Divide the rows of `table` into train, validation and holdout.
 
-    Splits that the source names are kept: a test file is the holdout; without one the validation file is, and
-    validation is taken from the training rows, so that nothing is chosen on the rows that are reported. Other
-    rows go 70/15/15 by a hash of seed and text: a row keeps its place when more rows come later. What nearly repeats a
-    holdout text leaves train and validation; what nearly repeats a validation text leaves train.
+    Splits that the source names are kept: a test file is the holdout; without one the validation file is, and a tenth
+    of the training rows becomes validation, so that nothing is chosen on the rows that are reported. Other rows (a
+    source without named splits, or with train alone) go 70/15/15.
+
+    A row's place follows from a hash of seed and normalised text alone. So every label is shared out alike (up to
+    chance), the order of rows does not matter, and rows that come later never move a row to another split; they can
+    only make one leave, as a leak or a conflict. What (nearly) repeats a holdout text leaves train and validation;
+    what (nearly) repeats a validation text leaves train. No row leaves the holdout.
 
     Raises:
         DataError: a class has too few rows in a split.
     """
-    frame = table.rows.copy()
-    named = set(frame["split"].dropna())
-    keys = [_place(seed, text) for text in frame["text"]]
+    named = set(table.rows["split"].dropna())
+    frame = table.rows.assign(key=[text_key(text) for text in table.rows["text"]])
     frame["part"] = [
-        _part(split_name if isinstance(split_name, str) else None, named, key)
-        for split_name, key in zip(frame["split"], keys, strict=True)
+        _part(name if isinstance(name, str) else None, named, _place(seed, key))
+        for name, key in zip(frame["split"], frame["key"], strict=True)
     ]
     repairs = list(table.repairs)
     for part, others in (("holdout", ("train", "validation")), ("validation", ("train",))):
         frame = _without_leaks(frame, part, others, repairs)
     frame = frame.sort_values(["part", "text", "label"], kind="stable").reset_index(drop=True)
-    parts = {name: frame[frame["part"] == name].drop(columns="part").reset_index(drop=True) for name in _PARTS}
-    for name, rows in parts.items():
-        _require_classes(
-            rows, spec, spec.min_rows_per_class if name == "train" else 2, f"{name} split of {table.source}"
-        )
+    rows = {name: frame[frame["part"] == name].drop(columns=["part", "key"]).reset_index(drop=True) for name in _PARTS}
+    for name in _PARTS:
+        least = spec.min_rows_per_class if name == "train" else 2
+        require_classes(rows[name], spec, least, f"the {name} split of {table.source}")
     newest = frame["sent_at"].max()
     return Splits(
-        train=parts["train"],
-        validation=parts["validation"],
-        holdout=parts["holdout"],
+        train=rows["train"],
+        validation=rows["validation"],
+        holdout=rows["holdout"],
         source=table.source,
         data_sha256=fingerprint(frame[["part", "text", "label"]].itertuples(index=False, name=None)),
         rows=len(frame),
         synthetic=table.synthetic,
-        repairs=tuple(repairs),
+        repairs=_merged(repairs),
         newest_at=None if pd.isna(newest) else newest.to_pydatetime(),
     )
 
@@ -155,107 +154,40 @@ def summary(splits: Splits) -> str:
         lines.append(f"| {name} | {' | '.join(str(counts.get(label, 0)) for label in labels)} | {len(rows)} |")
     for item in splits.repairs:
         example = f" (for example {item.example!r})" if item.example else ""
-        lines.append(f"- {item.name}: {item.count} rows{example}")
+        lines.append(f"- {item.name}: {item.count:,} {MEANINGS.get(item.name, '')}{example}")
     if splits.synthetic:
         lines.append("- synthetic: these messages were generated, nobody wrote them")
     return "\n".join(lines)
 
 
-_PARTS = ("train", "validation", "holdout")
+def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
+    """One repair per name, with the sum of the counts and the first example."""
+    found: dict[str, Repair] = {}
+    for item in repairs:
+        before = found.get(item.name, Repair(item.name, 0))
+        found[item.name] = Repair(item.name, before.count + item.count, before.example or item.example)
+    return tuple(found.values())
 
 
-def _clean(text: object) -> str:
-    return repair(text[: MAX_CHARACTERS + 1]) if isinstance(text, str) else ""
-
-
-def _empty(values: pd.Series) -> pd.Series:
-    return values.isna() | (values.astype(str).str.strip() == "")
-
-
-def _drop(frame: pd.DataFrame, which: pd.Series, name: str, repairs: list[Repair]) -> pd.DataFrame:
-    count = int(which.sum())
-    if not count:
-        return frame
-    repairs.append(Repair(name, count, str(frame.loc[which, "text"].iloc[0])[:60]))
-    return frame[~which].reset_index(drop=True)
-
-
-def _cut(frame: pd.DataFrame, repairs: list[Repair]) -> pd.DataFrame:
-    long = frame["text"].str.len() > MAX_CHARACTERS
-    if long.any():
-        repairs.append(
-            Repair(f"cut to {MAX_CHARACTERS:,} characters", int(long.sum()), frame.loc[long, "text"].iloc[0][:60])
-        )
-        frame["text"] = frame["text"].str[:MAX_CHARACTERS]
-    return frame
-
-
-def _known(labels: pd.Series, spec: TaskSpec) -> pd.Series:
-    names = {_word(label): label for label in spec.labels}
-    words = labels.map(_word)
-    unknown = labels[~words.isin(list(names))]
-    if len(unknown):
-        counts = unknown.astype(str).value_counts()
-        found = ", ".join(f"{value!r} ({count} rows)" for value, count in counts.head(5).items())
-        raise DataError(
-            f"labels of {spec.name}: {', '.join(spec.labels)}", found, "rename them, or name another --label-column"
-        )
-    return words.map(names)
-
-
-def _word(label: object) -> str:
-    return str(label).strip().lower().replace(" ", "_").replace("-", "_")
-
-
-def _without_duplicates(frame: pd.DataFrame, repairs: list[Repair]) -> pd.DataFrame:
-    """One row per normalised text in each named split.
-
-    A later source's row takes the place of an earlier one's; within one source, two labels for one text void both.
-    """
-    frame["key"] = [normalise(text) or text for text in frame["text"]]
-    if frame["order"].nunique() > 1:
-        groups = frame.groupby("key")
-        frame["split"] = frame["split"].fillna(frame["key"].map(groups["split"].first()))
-        last = frame["key"].map(groups["order"].max())
-        frame = _drop(frame, frame["order"] < last, "replaced by a later source", repairs)
-    frame["place"] = frame["split"].fillna("") + "\0" + frame["key"]
-    labels = frame["place"].map(frame.groupby("place")["label"].nunique())
-    frame = _drop(frame, labels > 1, "same text, different labels", repairs)
-    # which of the equal rows stays must not depend on their order: the smallest text and id do
-    ranked = frame.sort_values(["place", "text", "message_id"], kind="stable")
-    return _drop(frame, ranked.duplicated("place").reindex(frame.index), "duplicate", repairs)
-
-
-def _require_classes(frame: pd.DataFrame, spec: TaskSpec, least: int, where: str) -> None:
-    counts = frame["label"].value_counts()
-    short = [f"{label} ({counts.get(label, 0)} rows)" for label in spec.labels if counts.get(label, 0) < least]
-    if short:
-        raise DataError(f"at least {least} rows of every label in the {where}", ", ".join(short), "add labelled rows")
-
-
-def _place(seed: int, text: str) -> float:
-    """A fixed random number in [0, 1) for a text."""
-    digest = hashlib.sha256(f"{seed}\0{normalise(text) or text}".encode()).digest()
+def _place(seed: int, key: str) -> float:
+    """A fixed random number in [0, 1) for a normalised text."""
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _part(name: str | None, named: set[str], key: float) -> str:
-    if name is None:
-        return "train" if key < SHARES[0] else "validation" if key < SHARES[0] + SHARES[1] else "holdout"
+def _part(name: str | None, named: set[str], place: float) -> str:
+    """The part for a row of the source's split `name`, where the sources name the splits `named`."""
+    if name is None or named == {"train"}:
+        return "train" if place < SHARES[0] else "validation" if place < SHARES[0] + SHARES[1] else "holdout"
     if name == "test":
         return "holdout"
     if name == "val":
         return "validation" if "test" in named else "holdout"
-    if {"test", "val"} <= named:
-        return "train"
-    if named == {"train"}:
-        return _part(None, named, key)
-    return "validation" if key < 0.1 else "train"
+    return "validation" if place < CARVED and not {"test", "val"} <= named else "train"
 
 
 def _without_leaks(frame: pd.DataFrame, part: str, others: tuple[str, ...], repairs: list[Repair]) -> pd.DataFrame:
     inside = frame["part"].isin(others)
-    hits = near_duplicates(frame.loc[inside, "text"].tolist(), frame.loc[frame["part"] == part, "text"].tolist())
     leaks = pd.Series(False, index=frame.index)
-    leaks[inside] = hits
-    return _drop(frame, leaks, f"nearly the same as a text in {part}", repairs)
+    leaks[inside] = near_duplicates(frame.loc[inside, "key"].tolist(), frame.loc[frame["part"] == part, "key"].tolist())
+    return mend.drop(frame, leaks, "leak", repairs)

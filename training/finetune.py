@@ -100,14 +100,17 @@ def subsample(frame: DataFrame, spec: TaskSpec, limit: int | None, seed: int) ->
 
 
 def _apportion(counts: list[int], limit: int) -> list[int]:
-    """`limit` divided in proportion to `counts` by largest remainder, with one at least for what is not empty."""
-    exact = [limit * count / sum(counts) for count in counts]
-    shares = [max(int(share), min(count, 1)) for share, count in zip(exact, counts, strict=True)]
+    """`limit` rows divided in proportion to `counts`, each at most its count, with one at least for what is not empty.
+
+    Row by row to the label that is furthest below its share, once every label has one.
+    """
+    total = sum(counts)
+    shares = [min(count, max(1, limit * count // total)) for count in counts]
     while sum(shares) > limit and max(shares) > 1:
         shares[shares.index(max(shares))] -= 1
-    by_remainder = sorted(range(len(counts)), key=lambda index: int(exact[index]) - exact[index])
-    for index in by_remainder[: max(0, limit - sum(shares))]:
-        shares[index] = min(shares[index] + 1, counts[index])
+    while sum(shares) < min(limit, total):
+        open_to = [index for index, count in enumerate(counts) if shares[index] < count]
+        shares[max(open_to, key=lambda index: limit * counts[index] / total - shares[index])] += 1
     return shares
 
 

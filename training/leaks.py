@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undertone.text import normalise
-
 #: Jaccard similarity of word bigrams from which two texts count as nearly the same.
 SIMILAR = 0.8
 
@@ -22,26 +20,27 @@ _CHUNK = 500
 def near_duplicates(candidates: Sequence[str], fixed: Sequence[str]) -> NDArray[np.bool_]:
     """Which of `candidates` say the same as one of `fixed`, or nearly.
 
-    The same: equal when normalised. Nearly: a Jaccard index of their sets of word bigrams (Broder, 1997, *On the
-    resemblance and containment of documents*) of at least 0.8, computed exactly by sparse matrix products.
+    Both hold normalised texts (`training.repairs.text_key`). The same: equal. Nearly: a Jaccard index of their sets of
+    word bigrams (Broder, 1997, *On the resemblance and containment of documents*) of at least 0.8, by sparse matrix
+    products over hashed bigrams (2**22 slots).
 
     Returns:
         bool [len(candidates)].
     """
-    same = {normalise(text) or text for text in fixed}
-    found = np.array([(normalise(text) or text) in same for text in candidates], dtype=np.bool_)
-    rows = [index for index, text in enumerate(candidates) if _long(text)]
-    others = [normalise(text) for text in fixed if _long(text)]
-    if not rows or not others:
+    same = set(fixed)
+    found = np.array([text in same for text in candidates], dtype=np.bool_)
+    rows = np.flatnonzero(~found & _long(candidates))
+    others = [text for text, long in zip(fixed, _long(fixed), strict=True) if long]
+    if not len(rows) or not others:
         return found
-    left, right = _bigrams([normalise(candidates[row]) for row in rows]), _bigrams(others)
-    left_sizes, right_sizes = left.sum(axis=1).A1, right.sum(axis=1).A1
+    left, right = _bigrams([candidates[int(row)] for row in rows]), _bigrams(others)
+    left_sizes, right_sizes = np.asarray(left.sum(axis=1)).ravel(), np.asarray(right.sum(axis=1)).ravel()
     transposed = right.T.tocsr()
     for start in range(0, len(rows), _CHUNK):
         shared = (left[start : start + _CHUNK] @ transposed).tocoo()
         union = left_sizes[start + shared.row] + right_sizes[shared.col] - shared.data
         hits = np.unique(shared.row[shared.data >= SIMILAR * union])
-        found[[rows[start + hit] for hit in hits]] = True
+        found[rows[start + hits]] = True
     return found
 
 
@@ -55,5 +54,5 @@ def _bigrams(texts: Sequence[str]) -> Any:
     return vectorizer.transform(texts)
 
 
-def _long(text: str) -> bool:
-    return len(normalise(text).split()) >= MIN_WORDS
+def _long(texts: Sequence[str]) -> NDArray[np.bool_]:
+    return np.array([len(text.split()) >= MIN_WORDS for text in texts], dtype=np.bool_)
