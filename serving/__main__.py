@@ -11,6 +11,9 @@ import uvicorn
 from serving.app import create_app
 from undertone.settings import get_settings
 
+#: Seconds that requests under way may still take after a stop was asked for. What they scored so far is on disk anyway.
+DRAIN_S = 20
+
 
 def main() -> int:
     """Serve until told to stop."""
@@ -24,12 +27,13 @@ def main() -> int:
         port=settings.port,
         access_log=False,
         log_config=None,
-        timeout_graceful_shutdown=4,
+        timeout_graceful_shutdown=DRAIN_S,
         backlog=2048,
     )
-    # uvicorn raises the signal that stopped it once more when it is done; a stop that was asked for is a success
+    # uvicorn raises the signal that stopped it once more when it is done; a stop that was asked for is a success, also
+    # one that comes before uvicorn listens
     for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: None)
+        signal.signal(stop, lambda *_: sys.exit(0))
     server = uvicorn.Server(config)
     server.run()
     return 0 if server.started else 1

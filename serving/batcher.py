@@ -98,6 +98,8 @@ class Batcher:
             self._metrics.batch.observe(len(texts))
             try:
                 results = await loop.run_in_executor(self._thread, self._score, texts)
+                if len(results) != len(texts):
+                    raise RuntimeError(f"{len(results)} results for {len(texts)} texts")
             except Exception as error:  # noqa: BLE001  whatever the engine raised belongs to these requests, not to the loop
                 for job, _, _ in batch:
                     self._fail(job, error)

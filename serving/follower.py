@@ -5,22 +5,36 @@ Whatever goes wrong, the last good version goes on serving, and the reason is sh
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from serving.metrics import Metrics
-from serving.model_slot import ModelSlot
-from undertone.errors import RegistryError, UndertoneError
+from serving.model_slot import ModelSlot, Served
+from undertone.errors import UndertoneError, VerificationError
+from undertone.model_folder import STATEMENT
 from undertone.registry import Registry
 from undertone.settings import Settings
 from undertone.signing import SIGNATURE
 
 log = logging.getLogger("undertone.serving")
 
-#: Looks after which a version whose bytes were refused is tried again (they may have been repaired).
-RETRY_LOOKS = 10
+#: Looks between two tries of a version whose bytes were refused, and between two checks that a served version number
+#: still means the same logged model.
+PATIENCE = 10
+
+
+@dataclass(slots=True)
+class _Refused:
+    """What was tried and refused: trying it again is worth a download only when the approval changed, or rarely."""
+
+    version: int
+    approval: str
+    looks: int = 0
 
 
 class Follower:
@@ -34,10 +48,26 @@ class Follower:
         self._slots = slots
         self._metrics = metrics
         self._registry: Registry | None = None
-        self._looks_since_refusal: dict[str, int] = {}
+        self._refused: dict[str, _Refused] = {}
+        self._looks = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self.problem: str | None = None
+
+    def restore(self) -> None:
+        """Serve the last good copies on disk, each verified again. Needs no MLflow."""
+        for slot in self._slots.values():
+            version = None
+            try:
+                pointer = slot.pointer()
+                if pointer is None:
+                    continue
+                version = pointer.version
+                slot.serve(slot.load(slot.folder / pointer.folder, version, pointer.origin))
+                log.info("%s %s serves from disk", slot.spec.name, version)
+            except UndertoneError as error:
+                self._refuse(slot, version, error)
+        self._show_versions()
 
     def start(self) -> None:
         """Begin to follow."""
@@ -46,7 +76,8 @@ class Follower:
     def stop(self) -> None:
         """End; a look under way may take a few seconds more in the background."""
         self._stopping.set()
-        self._thread.join(timeout=2)
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
@@ -54,54 +85,114 @@ class Follower:
             self._stopping.wait(self._settings.follow_seconds)
 
     def look(self) -> None:
-        """One look at every alias."""
+        """One look at every alias. Never raises: the last good versions serve on, `problem` says what is wrong."""
         try:
             registry = self._registry = self._registry or Registry(self._settings, patient=False)
             for slot in self._slots.values():
+                if self._stopping.is_set():
+                    return
                 self._look_at(registry, slot)
+        except UndertoneError as error:
+            self._report(error)
+        except Exception as error:  # noqa: BLE001  the thread's edge: a worker that stopped following would say nothing
+            self._report(
+                UndertoneError("a look at the champions", f"{type(error).__name__}: {error}", "read the worker's log"),
+                error,
+            )
+        else:
+            self._looks += 1
             if self.problem:
                 log.warning("MLflow answers again")
             self.problem = None
-        except UndertoneError as error:
-            if self.problem is None:
-                log.warning("the champions cannot be looked up, the last good versions serve on: %s", error)
-            self.problem = str(error)
+
+    def _report(self, error: UndertoneError, cause: Exception | None = None) -> None:
+        if self.problem is None:
+            log.warning("the champions cannot be followed, the last good versions serve on: %s", error, exc_info=cause)
+        self.problem = str(error)
 
     def _look_at(self, registry: Registry, slot: ModelSlot) -> None:
         task = slot.spec.name
         version = registry.champion_version(task)
-        if version is None or (slot.served and slot.served.version == version):
+        if version is None:
+            if slot.served:
+                slot.refusal = None
+            return
+        if self._serves(registry, slot, version):
             slot.refusal = None
             return
-        if self._must_wait(slot, version):
-            return
-        folder = slot.staging(version)
-        signature = folder / SIGNATURE
-        (folder / "model").mkdir()
         try:
-            registry.fetch_approval(task, version, folder / "model", signature)
-            registry.download(task, version, folder / "model")
-            served = slot.load(folder, version)
+            with slot.exclusive() as mine:
+                if mine:  # otherwise the next look finds the copy that another worker of this home is fetching
+                    self._change(registry, slot, version)
         except UndertoneError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            self._looks_since_refusal[task] = 0 if not isinstance(error, RegistryError) else RETRY_LOOKS
-            self._metrics.refusals.labels(task).inc()
-            if slot.refuse(version, error):
-                log.warning("%s %s is not served: %s", task, version, error)
-            return
-        before = slot.served
-        slot.put(served)
-        self._metrics.swaps.labels(task).inc()
-        self._metrics.model.clear()
-        for name, other in self._slots.items():
-            if other.served:
-                self._metrics.model.labels(name, other.served.digest[:12]).set(other.served.version)
-        log.info("%s %s serves now%s", task, version, f", instead of {before.version}" if before else "")
+            self._refuse(slot, version, error)
+        except OSError as error:
+            full = UndertoneError("room on disk for a model", str(error), f"check disk and rights of {slot.folder}")
+            self._refuse(slot, version, full)
 
-    def _must_wait(self, slot: ModelSlot, version: int) -> bool:
-        """A version whose bytes were refused is not downloaded again at every look."""
-        if slot.refusal is None or slot.refusal.version != version:
+    def _serves(self, registry: Registry, slot: ModelSlot, version: int) -> bool:
+        """Whether `version` is what serves; its number at every look, now and then also what the number stands for."""
+        served = slot.served
+        if served is None or served.version != version:
             return False
-        looks = self._looks_since_refusal.get(slot.spec.name, RETRY_LOOKS) + 1
-        self._looks_since_refusal[slot.spec.name] = looks
-        return looks <= RETRY_LOOKS
+        return self._looks % PATIENCE != 0 or registry.get(slot.spec.name, version).model_id == served.origin
+
+    def _change(self, registry: Registry, slot: ModelSlot, version: int) -> None:
+        """Put `version` into service: the copy of another worker of this home, or one fetched from the registry."""
+        before = slot.served
+        origin = registry.get(slot.spec.name, version).model_id
+        shared = self._shared_copy(slot, version, origin)
+        if shared:
+            slot.serve(shared)
+        else:
+            folder = slot.stage()
+            try:
+                fetched = self._fetch(registry, slot, version, origin, folder)
+                if fetched is None:
+                    return
+                slot.put(fetched)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._refused.pop(slot.spec.name, None)
+        self._metrics.swaps.labels(slot.spec.name).inc()
+        self._show_versions()
+        log.info("%s %s serves now%s", slot.spec.name, version, f", instead of {before.version}" if before else "")
+
+    def _shared_copy(self, slot: ModelSlot, version: int, origin: str) -> Served | None:
+        try:
+            pointer = slot.pointer()
+            if pointer is None or (pointer.version, pointer.origin) != (version, origin):
+                return None
+            return slot.load(slot.folder / pointer.folder, version, origin)
+        except UndertoneError:
+            return None  # a copy that does not hold is fetched again; if that fails too, the reason is shown
+
+    def _fetch(self, registry: Registry, slot: ModelSlot, version: int, origin: str, folder: Path) -> Served | None:
+        """Download and load `version`; None where the same bytes were refused a moment ago.
+
+        The approval comes first: it is small, and without one there is nothing to download.
+        """
+        task, model = slot.spec.name, folder / "model"
+        registry.fetch_approval(task, version, model, folder / SIGNATURE)
+        approval = hashlib.sha256((model / STATEMENT).read_bytes() + (folder / SIGNATURE).read_bytes()).hexdigest()
+        refused = self._refused.get(task)
+        if refused and (refused.version, refused.approval) == (version, approval) and refused.looks < PATIENCE:
+            refused.looks += 1
+            return None
+        registry.download(task, version, model)
+        try:
+            return slot.load(folder, version, origin)
+        except VerificationError:
+            self._refused[task] = _Refused(version, approval)
+            raise
+
+    def _refuse(self, slot: ModelSlot, version: int | None, error: UndertoneError) -> None:
+        if slot.refuse(version, error):
+            self._metrics.refusals.labels(slot.spec.name).inc()
+            log.warning("%s %s is not served: %s", slot.spec.name, version, error)
+
+    def _show_versions(self) -> None:
+        self._metrics.model.clear()
+        for name, slot in self._slots.items():
+            if slot.served:
+                self._metrics.model.labels(name, slot.served.digest[:12]).set(slot.served.version)

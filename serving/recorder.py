@@ -7,33 +7,33 @@ that was killed leaves its folder behind, without an owner: the next worker drai
 
 from __future__ import annotations
 
-import base64
 import fcntl
-import json
 import logging
 import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from serving.metrics import Metrics
-from undertone.errors import StoreError
-from undertone.records import Message, Prediction, ScoredMessage
+from serving.spool_line import decode, encode
+from undertone.errors import StoreError, UndertoneError
+from undertone.records import ScoredMessage
 from undertone.settings import Settings
 from undertone.store import Store
 
 log = logging.getLogger("undertone.serving")
 
 ROWS = 500
+SEGMENT_BYTES = 16_000_000
 PAUSE_S = 0.2
 RETRY_S = 1.0
 LOCK = "owner.lock"
+UNREADABLE = ".unreadable"
 
 
 class Recorder:
@@ -49,16 +49,20 @@ class Recorder:
         self._metrics = metrics
         self._root = settings.state_dir / "spool"
         self._folder = self._root / uuid.uuid4().hex[:12]
-        self._folder.mkdir(parents=True)
-        self._lock_file = (self._folder / LOCK).open("w")
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._owner: TextIOWrapper | None = None
         self._guard = threading.Lock()
         self._segment: int | None = None
         self._segment_path = self._folder
         self._backlog = 0
+        self._store: Store | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._drain_forever, name="record", daemon=True)
-        self._down = False
+        self.problem: str | None = None
+
+    @property
+    def backlog(self) -> int:
+        """Messages that this worker scored and the store does not hold yet."""
+        return self._backlog
 
     def start(self) -> None:
         """Begin to drain."""
@@ -68,63 +72,107 @@ class Recorder:
         """Write `scored` to disk, in one call; when it returns, a killed process loses none of them.
 
         Raises:
-            OSError: the disk is full or gone.
+            OSError: the disk is full, gone or not writable; nothing was written.
         """
-        lines = b"".join(_encode(item) for item in scored)
+        lines = b"".join(encode(item) for item in scored)
         with self._guard:
-            if self._segment is None:
-                self._segment_path = self._folder / f"{uuid.uuid1().time:020d}.jsonl"
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                self._segment = os.open(self._segment_path, flags, 0o600)
-            start = os.fstat(self._segment).st_size
-            written = os.write(self._segment, lines)
+            segment = self._open_segment()
+            start = os.fstat(segment).st_size
+            written = os.write(segment, lines)
             if written != len(lines):  # a full disk can take a part: take it back, so that no torn line stays
-                os.ftruncate(self._segment, start)
+                os.ftruncate(segment, start)
                 raise OSError(28, "no space left on device", str(self._segment_path))
             self._count(len(scored))
+            if start + written >= SEGMENT_BYTES:
+                self._close_segment()
 
     def stop(self, patience_s: float = 3.0) -> None:
         """Drain what can be drained, then end; what cannot stays on disk for the next worker."""
         self._stopping.set()
-        self._thread.join(patience_s)
-        if not self._thread.is_alive():
-            self._lock_file.close()
-            if not any(self._folder.glob("*.jsonl")):
+        if self._thread.is_alive():
+            self._thread.join(patience_s)
+        if self._thread.is_alive():
+            return  # the store does not answer; the lock falls with the process
+        with self._guard:
+            self._close_segment()
+            if self._owner is not None and not any(self._folder.glob("*.jsonl*")):
                 shutil.rmtree(self._folder, ignore_errors=True)
+            if self._owner is not None:
+                self._owner.close()
+                self._owner = None
+
+    # segments: under the guard --------------------------------------------------------------
+
+    def _open_segment(self) -> int:
+        if self._owner is None:
+            self._claim()
+        if self._segment is None:
+            self._segment_path = self._folder / f"{uuid.uuid1().time:020d}.jsonl"
+            self._segment = os.open(self._segment_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return self._segment
+
+    def _close_segment(self) -> None:
+        if self._segment is not None:
+            os.close(self._segment)
+            self._segment = None
+
+    def _claim(self) -> None:
+        """Make this worker's folder. It gets its name once it is locked, so nobody takes it for a dead worker's."""
+        fresh = self._root / f".{self._folder.name}"
+        fresh.mkdir(parents=True, exist_ok=True)
+        owner = (fresh / LOCK).open("w")
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(fresh, self._folder)
+        self._owner = owner
+
+    # draining: in the thread ----------------------------------------------------------------
 
     def _drain_forever(self) -> None:
-        store: Store | None = None
         while True:
             last = self._stopping.is_set()
             try:
-                store = store or Store.open(self._settings, timeout_s=5)
-                for segment in self._closed_segments():
-                    self._drain(store, segment)
-                if self._down:
-                    log.warning("the store answers again; waiting rows are written")
-                self._down = False
+                self._store = self._store or Store.open(self._settings, timeout_s=5)
+                self._drain_all(self._store)
             except (StoreError, OSError) as error:
-                if not self._down:
-                    log.warning("scored messages wait on disk: %s", error)
-                self._down = True
+                self._report(error)
+            except Exception as error:  # the thread's edge: a recorder that died would lose what waits, in silence
+                self._report(error)
+                log.exception("scored messages cannot be written to the store")
+            else:
+                if self.problem:
+                    log.warning("the store answers again; waiting rows are written")
+                self.problem = None
             if last:
                 break
-            self._stopping.wait(RETRY_S if self._down else PAUSE_S)
-        if store is not None:
-            store.engine.dispose()
+            self._stopping.wait(RETRY_S if self.problem else PAUSE_S)
+        if self._store is not None:
+            self._store.engine.dispose()
 
-    def _closed_segments(self) -> Iterator[Path]:
+    def _report(self, error: Exception) -> None:
+        if not isinstance(error, UndertoneError):
+            error = StoreError(
+                "a prediction store", f"{type(error).__name__}: {error}", "check UNDERTONE_STORE_URL; rows wait on disk"
+            )
+        if self.problem is None:
+            log.warning("scored messages wait on disk: %s", error)
+        self.problem = str(error)
+
+    def _drain_all(self, store: Store) -> None:
         with self._guard:
-            if self._segment is not None:
-                os.close(self._segment)
-                self._segment = None
+            self._close_segment()
+        if not self._root.is_dir():
+            return
+        for segment in sorted(self._folder.glob("*.jsonl")):
+            rows = self._drain(store, segment)
+            with self._guard:
+                self._count(-rows)
         for folder in sorted(self._root.iterdir()):
-            if folder == self._folder:
-                yield from sorted(folder.glob("*.jsonl"))
-            elif folder.is_dir():
-                yield from self._orphans(folder)
+            if folder != self._folder and folder.is_dir() and not folder.name.startswith("."):
+                with closing(self._orphans(folder)) as segments:  # gives the lock back whatever the store says
+                    for segment in segments:
+                        self._drain(store, segment)
 
-    def _orphans(self, folder: Path) -> Iterator[Path]:
+    def _orphans(self, folder: Path) -> Generator[Path, None, None]:
         """Segments of a worker that is gone, held by its lock while they are drained."""
         with suppress(OSError), (folder / LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while its worker lives
@@ -132,56 +180,27 @@ class Recorder:
             if segments:
                 log.info("draining %d segments that a stopped worker left", len(segments))
             yield from segments
-            if not any(folder.glob("*.jsonl")):
+            if not any(folder.glob("*.jsonl*")):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _drain(self, store: Store, segment: Path) -> None:
-        rows = list(_decode(segment))
-        for start in range(0, len(rows), ROWS):
-            store.record(rows[start : start + ROWS])
-        segment.unlink()
-        if segment.parent == self._folder:
-            with self._guard:
-                self._count(-len(rows))
+    def _drain(self, store: Store, segment: Path) -> int:
+        """Write a segment's rows, then delete it. A line that cannot be read keeps the file, under another name."""
+        rows, broken = 0, 0
+        with segment.open("rb") as stream:
+            readable = decode(stream)
+            while chunk := list(islice(readable, ROWS)):
+                good = [item for item in chunk if item is not None]
+                store.record(good)
+                rows += len(good)
+                broken += len(chunk) - len(good)
+        if broken:
+            kept = segment.with_name(segment.name + UNREADABLE)
+            segment.rename(kept)
+            log.error("%d lines cannot be read and are kept in %s; the other %d are in the store", broken, kept, rows)
+        else:
+            segment.unlink()
+        return rows + broken
 
     def _count(self, change: int) -> None:
         self._backlog += change
         self._metrics.backlog.set(self._backlog)
-
-
-def _encode(item: ScoredMessage) -> bytes:
-    values = asdict(item)
-    for answer in values["predictions"]:
-        if answer["embedding"] is not None:
-            answer["embedding"] = base64.b64encode(answer["embedding"]).decode()
-    return json.dumps(values, default=_plain, separators=(",", ":")).encode() + b"\n"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"cannot write {type(value).__name__}")
-
-
-def _decode(segment: Path) -> Iterator[ScoredMessage]:
-    """The rows of a segment; a last line that a killed worker left torn was never acknowledged and is left out."""
-    for line in segment.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            log.warning("a torn last line in %s is left out: its request was never answered", segment)
-            continue
-        values = json.loads(line)
-        message = values["message"]
-        for name in ("sent_at", "received_at"):
-            message[name] = datetime.fromisoformat(message[name]) if message[name] else None
-        predictions = tuple(
-            Prediction(
-                **answer
-                | {
-                    "probabilities": tuple(answer["probabilities"]),
-                    "scored_at": datetime.fromisoformat(answer["scored_at"]),
-                    "embedding": base64.b64decode(answer["embedding"]) if answer["embedding"] is not None else None,
-                }
-            )
-            for answer in values["predictions"]
-        )
-        yield ScoredMessage(Message(**message), predictions, values["final_sentiment"], values["final_reason"])

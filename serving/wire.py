@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from undertone.errors import DataError
 from undertone.records import Message, ScoredMessage, utc
 from undertone.text import repair
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+#: Characters of a client's own words (an unknown field's name, say) that an error repeats.
+QUOTED = 300
+
+
+def _moment(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("a time is ISO 8601 text")
+    try:
+        return utc(datetime.fromisoformat(value.strip()))
+    except (ValueError, OverflowError) as error:  # the first and last day of the calendar have no UTC in every zone
+        raise ValueError("a time is ISO 8601, as in 2026-11-24T09:30:00Z") from error
+
+
+def _not_blank(value: Any) -> Any:
+    if isinstance(value, str) and not repair(value).strip():
+        raise ValueError("it is blank")
+    return value
+
+
 ShortText = Annotated[str, Field(max_length=100)]
-Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+Identifier = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(_not_blank)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 class MessageIn(BaseModel):
@@ -28,13 +51,18 @@ class MessageIn(BaseModel):
     channel: ShortText | None = Field(None, description="chat, email, social, ticket, …")
     segment: ShortText | None = Field(None, description="revenue segment")
     customer_id: Identifier | None = None
-    sent_at: AwareDatetime | NaiveDatetime | None = Field(
-        None, validation_alias=AliasChoices("sent_at", "time"), description="ISO 8601; without a zone it is UTC"
+    sent_at: Moment | None = Field(
+        None,
+        validation_alias=AliasChoices("sent_at", "time"),
+        description="ISO 8601; without a zone it is UTC. `time` is understood too",
     )
 
 
 class ScoreRequest(BaseModel):
-    """Several messages. A single message may also be sent as the body itself."""
+    """Several messages. A single message may also be sent as the body itself.
+
+    All or nothing: where one message is not as described, none is scored.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -67,7 +95,11 @@ class TaskAnswer(BaseModel):
 
 
 class MessageAnswer(BaseModel):
-    """All answers for one message. ``sentiment`` has heard sarcasm; ``sentiment_reason`` says what it did."""
+    """All answers for one message. ``sentiment`` has heard sarcasm; ``sentiment_reason`` says what it did.
+
+    A task that serves no model just now is missing from ``tasks``; `/readyz` says why. ``truncated``: the text was
+    longer than the worker or a model reads, and only its beginning was scored.
+    """
 
     id: str
     sentiment: str | None
@@ -77,7 +109,7 @@ class MessageAnswer(BaseModel):
 
 
 class ScoreResponse(BaseModel):
-    """Answers in the order of the messages."""
+    """Answers in the order of the messages: a list, also for a single message."""
 
     messages: list[MessageAnswer]
 
@@ -113,11 +145,10 @@ def parse(body: bytes, received_at: datetime, *, max_messages: int, max_chars: i
         DataError: a message has no text, a wrong type or an unknown field.
     """
     try:
-        data = json.loads(body)
+        data = _load(body)
     except (ValueError, RecursionError) as error:
         raise NotJson("a JSON body", f"{type(error).__name__}: {error}", "send a message or {messages: […]}") from error
-    single = isinstance(data, dict) and "messages" not in data
-    if single:
+    if isinstance(data, dict) and "messages" not in data:
         data = {"messages": [data]}
     if isinstance(data, dict) and isinstance(data.get("messages"), list) and len(data["messages"]) > max_messages:
         raise TooMany(
@@ -128,14 +159,34 @@ def parse(body: bytes, received_at: datetime, *, max_messages: int, max_chars: i
     try:
         request = ScoreRequest.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise DataError(
             "a message, or {messages: [message, …]}, as /docs describes",
-            f"{where}: {first['msg']}",
+            _first_fault(error),
             "mend it; nothing of this request was scored",
         ) from error
     return [_message(item, index, received_at, max_chars) for index, item in enumerate(request.messages)]
+
+
+def _load(body: bytes) -> Any:
+    """The JSON in `body`, which is UTF-8 as RFC 8259 asks.
+
+    Lone surrogates, which JSON can spell and UTF-8 cannot, become U+FFFD.
+    """
+    data = json.loads(body.decode("utf-8-sig"))
+    if b"\\ud" in body or b"\\uD" in body:
+        spelt_out = json.dumps(data, ensure_ascii=False)
+        if _LONE_SURROGATE.search(spelt_out):
+            data = json.loads(_LONE_SURROGATE.sub("\ufffd", spelt_out))
+    return data
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Where the first fault is and what it is; how many more there are."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    where = ".".join(str(part) for part in faults[0]["loc"])
+    what = faults[0]["msg"].removeprefix("Value error, ").replace("instance of ScoreRequest", "object")
+    more = f" (and {len(faults) - 1:,} more)" if len(faults) > 1 else ""
+    return (f"{where}: {what}" if where else what)[:QUOTED] + more
 
 
 def render(scored: Sequence[ScoredMessage], labels: dict[str, tuple[str, ...]]) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,9 @@ from undertone.errors import UndertoneError
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
 from undertone.tasks import TASKS
+
+#: Messages of a request that are joined and written in the event loop; more go to a thread, so others are not held up.
+INLINE = 32
 
 
 class NoModel(UndertoneError):
@@ -47,8 +51,7 @@ class Worker:
 
     def start(self) -> None:
         """Serve the last good copies at once, then follow the registry."""
-        for slot in self.slots.values():
-            slot.restore()
+        self.follower.restore()
         self.batcher.start()
         self.recorder.start()
         self.follower.start()
@@ -65,10 +68,12 @@ class Worker:
         return any(slot.served for slot in self.slots.values())
 
     def state(self) -> dict[str, Any]:
-        """What serves, what was refused, and whether the registry answers."""
+        """What serves, what was refused, whether registry and store answer. Everything serves on without either."""
         return {
             "ready": self.ready,
             "registry_problem": self.follower.problem,
+            "store_problem": self.recorder.problem,
+            "store_backlog": self.recorder.backlog,
             "tasks": {name: slot.state() for name, slot in self.slots.items()},
         }
 
@@ -81,13 +86,22 @@ class Worker:
             OSError: the spool cannot be written; nothing was accepted.
         """
         if not self.ready:
-            refused = [f"{name} {slot.refusal.version}" for name, slot in self.slots.items() if slot.refusal]
-            raise NoModel(
-                "an approved champion for at least one task",
-                f"none; refused: {', '.join(refused)}" if refused else "none",
-                "train and approve one: `undertone train TASK`, `undertone models approve TASK VERSION`",
-            )
+            raise self.no_model()
         answers = await self.batcher.submit([message.text for message in messages])
+        if len(messages) <= INLINE:
+            return self._finish(messages, answers)
+        return await asyncio.to_thread(self._finish, messages, answers)
+
+    def no_model(self) -> NoModel:
+        """Why nothing can be scored."""
+        refused = [f"{name} {slot.refusal.version}" for name, slot in self.slots.items() if slot.refusal]
+        return NoModel(
+            "an approved champion for at least one task",
+            f"none; refused: {', '.join(refused)} (see /readyz)" if refused else "none",
+            "train and approve one: `undertone train TASK`, `undertone models approve TASK VERSION`",
+        )
+
+    def _finish(self, messages: Sequence[Message], answers: Sequence[dict[str, _Answer]]) -> list[ScoredMessage]:
         scored_at = datetime.now(UTC)
         scored = [self._join(message, answer, scored_at) for message, answer in zip(messages, answers, strict=True)]
         self.recorder.append(scored)
@@ -138,11 +152,5 @@ class Worker:
             dict(zip(self.slots["sarcasm"].spec.labels, sarcasm.probabilities, strict=True)) if sarcasm else None,
         )
         if any(answer.truncated for answer in answers.values()) and not message.truncated:
-            message = _truncated(message)
+            message = replace(message, truncated=True)
         return ScoredMessage(message, predictions, final.label if final else None, final.reason if final else None)
-
-
-def _truncated(message: Message) -> Message:
-    from dataclasses import replace
-
-    return replace(message, truncated=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LINK = r"(?:https?://|www\.)\S+"
 _MENTION = r"@\w{1,50}"
+#: The control characters of Unicode (category Cc): C0, DEL and C1.
+_CONTROL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 _NOT_A_WORD = re.compile(r"[\W\d_]+")
 
 
@@ -42,9 +44,7 @@ def repair(text: str) -> str:
     """`text` without what no encoder can take: lone surrogates become U+FFFD, NUL and control characters a space."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if text.isprintable():
-        return text
-    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+    return text.translate(_CONTROL)
 
 
 def normalise(text: str) -> str:
