@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -66,6 +67,8 @@ class Story:
 def play() -> int:
     """Play the story; gives 0 when every chapter went as it should."""
     began = time.monotonic()
+    for name in ("UNDERTONE_PORT", "UNDERTONE_PREFECT_PORT"):
+        os.environ.setdefault(name, str(_free_port()))  # a running `undertone up` keeps its own
     settings = get_settings()
     _empty(settings)
     make_home(settings)
@@ -232,6 +235,12 @@ def _process(settings: Settings, name: str, command: list[str]) -> Iterator[None
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _log(settings: Settings, name: str) -> Path:

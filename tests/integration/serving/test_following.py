@@ -154,9 +154,13 @@ def test_a_copy_on_disk_is_verified_too(workspace: Workspace, approve: Approve, 
         assert worker.score("good").status_code == 503
 
 
-def test_old_copies_are_dropped(serving_one, workspace: Workspace, approve: Approve) -> None:
+def test_old_copies_are_dropped(serving_one, workspace: Workspace, approve: Approve, wait_until) -> None:
     for version in (2, 3, 4):
         approve()
         serving_one.wait_for(version)
-    folders = [path for path in (workspace.settings.served_dir / "sentiment").iterdir() if path.is_dir()]
-    assert sorted(folder.name.split("-")[0] for folder in folders) == ["3", "4"]
+
+    def kept() -> list[str]:
+        folders = [path for path in (workspace.settings.served_dir / "sentiment").iterdir() if path.is_dir()]
+        return sorted(folder.name.split("-")[0] for folder in folders)
+
+    wait_until(lambda: kept() == ["3", "4"], what="only the current copy and the one before it are kept")
