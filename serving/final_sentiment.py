@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Sarcasm probability from which praise is taken for its opposite. High on purpose: on messages unlike those the sarcasm
-#: model learned from, 0.5 cost 9 points of macro-F1, 0.9 none (docs/experiments.md).
+#: Sarcasm probability from which praise is taken for its opposite. High on purpose: on messages unlike those the
+#: sarcasm model learned from, 0.5 cost 9 points of macro-F1, 0.9 nearly none (docs/experiments.md).
 TURNS_PRAISE = 0.9
 
 #: A neutral message must be more surely sarcastic: facts are easily mistaken for irony.
