@@ -68,10 +68,11 @@ def watch(
     windows = read_windows(workspace, spec, now, days)
     verdict = compare(spec, windows)
     decision = decide(workspace, spec, windows, verdict, now)
-    report = write(workspace, spec, windows, verdict, decision, now)
-    record(workspace, verdict, decision, report, now)
+    folder = workspace.settings.state_dir / "reports" / task / f"{now:%Y-%m-%dT%H%M}"
+    record(workspace, verdict, decision, folder, now)
     log.info("%s %s: %s. %s", task, verdict.model_version, verdict.verdict.replace("_", " "), verdict.reason)
     log.info("%s (%s): %s", "retrain" if decision.retrain else "no retrain", decision.rule, decision.reason)
+    report = write(workspace, spec, windows, verdict, decision, folder)
     publish(f"drift-{task}", _markdown(verdict, decision, report))
     result = _result(verdict, decision, report)
     if decision.retrain and start_retrain:
@@ -135,7 +136,8 @@ def decide(
     earlier = [
         row.payload
         for row in workspace.ledger.entries(spec.name, ["drift"])
-        if row.version == windows.champion.version and row.at < now
+        # daily windows of a week overlap: a watch counts as an earlier one only if half of its window is older
+        if row.version == windows.champion.version and row.at <= now - (windows.end - windows.start) / 2
     ]
     trained = [row.at for row in workspace.ledger.entries(spec.name, ["registered"])]
     last_model_at = max([windows.card.lineage.trained_at, *trained])
@@ -149,11 +151,9 @@ def write(
     windows: Windows,
     verdict: DriftVerdict,
     decision: RetrainDecision,
-    now: datetime,
+    folder: Path,
 ) -> ReportFiles:
     """Evidently's report and our page, on disk and with the champion's MLflow run."""
-    folder = workspace.settings.state_dir / "reports" / spec.name / f"{now:%Y-%m-%dT%H%M}"
-    folder.mkdir(parents=True, exist_ok=True)
     report = write_report(
         spec,
         windows.reference,
@@ -164,15 +164,13 @@ def write(
         synthetic=windows.card.lineage.synthetic,
     )
     for path in report.paths():
-        workspace.registry.put_file(windows.champion.run_id, path, f"drift/{now:%Y-%m-%dT%H%M}")
+        workspace.registry.put_file(windows.champion.run_id, path, f"drift/{folder.name}")
     return report
 
 
 @prefect.task(name="record", cache_policy=NO_CACHE)
-def record(
-    workspace: Workspace, verdict: DriftVerdict, decision: RetrainDecision, report: ReportFiles, now: datetime
-) -> None:
-    """Two rows in the ledger: what was seen, and what was decided."""
+def record(workspace: Workspace, verdict: DriftVerdict, decision: RetrainDecision, folder: Path, now: datetime) -> None:
+    """Two rows in the ledger: what was seen, and what was decided. Before the report: a full disk loses no decision."""
     seen = {
         "verdict": verdict.verdict,
         "act": verdict.act,
@@ -180,7 +178,7 @@ def record(
         "reference_rows": verdict.reference_rows,
         "current_rows": verdict.current_rows,
         "window": [verdict.window_start.isoformat(), verdict.window_end.isoformat()],
-        "report": str(report.page),
+        "report": str(folder),
     }
     common: dict[str, Any] = {"at": now, "actor": "drift-watch", "version": verdict.model_version}
     workspace.ledger.append("drift", verdict.task, reason=verdict.reason, payload=seen, **common)
@@ -226,6 +224,6 @@ def _result(verdict: DriftVerdict, decision: RetrainDecision, report: ReportFile
         "current_rows": verdict.current_rows,
         "decision": {"retrain": decision.retrain, "rule": decision.rule, "reason": decision.reason},
         "report": str(report.page),
-        "evidently": str(report.html),
+        "evidently": str(report.html) if report.html else None,
         "retrained": None,
     }

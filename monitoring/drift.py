@@ -31,8 +31,9 @@ def judge(
         fired = [signal for signal in signals if signal.fired]
         verdict = "drifted" if fired else "stable"
         reason = _reason(fired, signals)
-    if current.left_out:
-        reason += "; left out: " + ", ".join(f"{count} {why}" for why, count in sorted(current.left_out.items()))
+    for name, side in (("left out", current), ("left out of the reference", reference)):
+        if side.left_out:
+            reason += f"; {name}: " + ", ".join(f"{count} {why}" for why, count in sorted(side.left_out.items()))
     return DriftVerdict(
         task=spec.name,
         verdict=verdict,  # type: ignore[arg-type]
@@ -48,9 +49,12 @@ def judge(
 
 
 def _reason(fired: list[Signal], signals: tuple[Signal, ...]) -> str:
+    able = sum(not signal.name.endswith(" mix") for signal in signals)  # mixes explain and cannot fire
     if fired:
         parts = [f"{s.name} {s.effect:.3f} (floor {s.floor:.3f}, p {s.p_value:.1g})" for s in fired]
-        return f"{len(fired)} of {len(signals)} signals fired: {', '.join(parts)}"
+        reason = f"{len(fired)} of {able} signals fired: {', '.join(parts)}"
+    else:
+        reason = f"none of {able} signals reached both significance and its effect floor"
     if not any(signal.name == "embedding" for signal in signals):
-        return "no signal fired, but there are no embeddings to compare: a change of topic would not be seen"
-    return "no signal reached both significance and its effect floor"
+        reason += ", but there are not enough embeddings to compare: a change of topic would not be seen"
+    return reason

@@ -13,6 +13,10 @@ from undertone.records import DriftVerdict
 from undertone.tasks import TaskSpec
 
 _TEMPLATES = Path(__file__).parent / "templates"
+#: Bars in one group, those that changed most.
+MOST_BARS = 12
+#: Letters of a name that fit beside its bars; a group with a longer one has its names above the bars.
+MOST_BESIDE = 20
 
 
 def render(
@@ -29,7 +33,9 @@ def render(
     for name in ("channel", "segment"):
         first, second = reference.frame[name].dropna(), current.frame[name].dropna()
         if len(first) or len(second):
-            groups.append(_shares(name.capitalize() + "s", first, second, sorted(set(first) | set(second))[:12]))
+            names = sorted(set(first) | set(second))
+            names.sort(key=lambda value: -abs(_share(first, value) - _share(second, value)))  # stable: ties by name
+            groups.append(_shares(name.capitalize() + "s", first, second, names))
     return (
         Environment(autoescape=True, loader=FileSystemLoader(_TEMPLATES))
         .get_template("drift.html")
@@ -55,7 +61,8 @@ def _bar(signal: Any) -> dict[str, Any]:
 
 def _shares(title: str, first: Any, second: Any, names: list[str]) -> dict[str, Any]:
     rows = [{"name": name, "before": _share(first, name), "now": _share(second, name)} for name in names]
-    return {"title": title, "rows": rows}
+    top = 18 if any(len(name) > MOST_BESIDE for name in names[:MOST_BARS]) else 0
+    return {"title": title, "rows": rows[:MOST_BARS], "more": max(0, len(rows) - MOST_BARS), "top": top}
 
 
 def _share(values: Any, name: str) -> float:

@@ -73,4 +73,6 @@ def decide_retrain(
         return decided(
             True, "lasting drift", f"day {days:.1f}; drift at this watch and the one before: {verdict.reason}"
         )
-    return decided(False, "first warning", f"day {days:.1f}; drift for the first time, too weak to act on at once")
+    return decided(
+        False, "first warning", f"day {days:.1f}; drift now and not at the watch before, too weak to act on at once"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,24 @@ import pandas as pd
 
 from monitoring.page import render
 from monitoring.policy import RetrainDecision
-from monitoring.signals import auc_test, domain_scores
+from monitoring.signals import auc_test, distance_test, domain_scores, shares_test, significant
 from monitoring.windows import Window
-from undertone.records import DriftVerdict
-from undertone.tasks import TaskSpec
+from undertone.records import DriftVerdict, Signal
+from undertone.tasks import DriftPolicy, TaskSpec
 
 #: The column that carries the domain classifier's held-out scores into Evidently.
 DOMAIN = "embedding domain score"
-AUC = "undertone_auc"
+#: Reference and current column in, effect and p-value out.
+Test = Callable[[Any, Any], tuple[float, float]]
+#: Our signals by the column that shows them. Channel and segment are shown and tested by nobody: they never fire.
+CARRIERS = {
+    "embedding": DOMAIN,
+    "labels": "label",
+    "confidence": "confidence",
+    "length": "length",
+    "channel mix": "channel",
+    "segment mix": "segment",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,12 @@ def write_report(
     """
     into.mkdir(parents=True, exist_ok=True)
     html: Path | None = None
+    data, page = into / "report.json", into / "index.html"
     evidently: dict[str, Any] | None = None
-    if reference.rows and current.rows:
+    # Evidently knows no fewest rows: its tests pass or fail on three, and would contradict "too few"
+    if verdict.verdict != "too_few":
         html = into / "evidently.html"
         evidently = _run_evidently(spec, reference, current, verdict, html)
-    page, data = into / "index.html", into / "report.json"
     page.write_text(render(spec, reference, current, verdict, decision, html, synthetic), encoding="utf-8")
     content = {
         "synthetic": synthetic,
@@ -86,21 +98,17 @@ def _run_evidently(
         from evidently.metrics import RowCount, ValueDrift
         from evidently.tests import gte
 
-        frames = _frames(reference, current)
+        # one column that a side lacks would end the whole report: a signal exists only where both sides have it
+        shown = {CARRIERS[signal.name]: signal for signal in verdict.signals}
+        frames = _frames(reference, current) if DOMAIN in shown else (reference.frame, current.frame)
+        method = _register(spec.drift)
         metrics: list[Any] = [RowCount(tests=[gte(spec.drift.min_rows)])]
-        policy = spec.drift
-        checks = {
-            DOMAIN: (_auc_method(), policy.embedding_auc),
-            "label": ("psi", policy.label_psi),
-            "confidence": ("wasserstein", policy.confidence_wasserstein),
-            "length": ("wasserstein", policy.length_wasserstein),
-            "channel": ("psi", 0.1),
-            "segment": ("psi", 0.1),
-        }
-        # a column that one side lacks, or that is all gaps, would end the whole report
-        usable = [name for name in checks if name in frames[0] and all(frame[name].notna().any() for frame in frames)]
-        metrics += [ValueDrift(column=name, method=checks[name][0], threshold=checks[name][1]) for name in usable]
-        numbers = [name for name in usable if name in {DOMAIN, "confidence", "length"}]
+        metrics += [
+            ValueDrift(column=name, method=method[signal.name], threshold=signal.floor, tests=_tests(signal))
+            for name, signal in shown.items()
+        ]
+        numbers = [name for name in shown if name in {DOMAIN, "confidence", "length"}]
+        usable = list(shown)
         definition = DataDefinition(
             numerical_columns=numbers, categorical_columns=[name for name in usable if name not in numbers]
         )
@@ -115,30 +123,54 @@ def _run_evidently(
 
 
 def _frames(reference: Window, current: Window) -> tuple[pd.DataFrame, pd.DataFrame]:
-    frames = tuple(side.frame.reset_index(drop=True).copy() for side in (reference, current))
     scores = domain_scores(reference, current)
-    if scores is not None:
-        for frame, values in zip(frames, scores, strict=True):
-            frame[DOMAIN] = values
-    return frames[0], frames[1]
+    assert scores is not None  # the verdict has this signal, so both sides have embeddings
+    first, second = (
+        side.frame.assign(**{DOMAIN: values}) for side, values in zip((reference, current), scores, strict=True)
+    )
+    return first, second
 
 
-def _auc_method() -> str:
-    """Teach Evidently our test. `legacy` is where its registry of tests still lives in 0.7."""
+def _tests(signal: Signal) -> list[Any] | None:
+    """None: Evidently's own test, which asks our method. The mixes have none."""
+    return [] if signal.name.endswith(" mix") else None
+
+
+def _register(policy: DriftPolicy) -> dict[str, str]:
+    """Teach Evidently our tests, so that its numbers and its passes are the verdict's; gives their names by signal.
+
+    `legacy` is where its registry of tests still lives in 0.7. It is one per process: alpha is in the
+    name, so that tasks with other policies never replace one another's tests.
+    """
     from evidently.legacy.calculations.stattests import StatTest, register_stattest
     from evidently.legacy.core import ColumnType
 
-    def auc(reference: pd.Series, current: pd.Series, feature_type: Any, threshold: float) -> tuple[float, bool]:
-        value, _ = auc_test(np.asarray(reference), np.asarray(current))
-        return value, value >= threshold
+    def taught(name: str, title: str, test: Test, kind: ColumnType, fires: bool = True) -> str:
+        def decide(reference: pd.Series, current: pd.Series, _: Any, floor: float) -> tuple[float, bool]:
+            effect, p_value = test(reference, current)
+            return effect, fires and significant(p_value, policy) and effect >= floor
 
-    register_stattest(
-        StatTest(
-            name=AUC,
-            display_name="AUC of a domain classifier",
-            allowed_feature_types=[ColumnType.Numerical],
-            default_threshold=0.58,
-        ),
-        auc,
+        key = f"undertone_{name}_{policy.alpha:g}"
+        register_stattest(StatTest(key, title, allowed_feature_types=[kind], default_threshold=0.0), decide)
+        return key
+
+    auc = taught("auc", "AUC of a domain classifier", _over_arrays(auc_test), ColumnType.Numerical)
+    distance = taught(
+        "distance", "Wasserstein distance / std of the reference", _over_arrays(distance_test), ColumnType.Numerical
     )
-    return AUC
+    shares = taught("shares", "population stability index", shares_test, ColumnType.Categorical)
+    mix = taught(
+        "mix", "population stability index (explains, never fires)", shares_test, ColumnType.Categorical, fires=False
+    )
+    return {
+        "embedding": auc,
+        "labels": shares,
+        "confidence": distance,
+        "length": distance,
+        "channel mix": mix,
+        "segment mix": mix,
+    }
+
+
+def _over_arrays(test: Test) -> Test:
+    return lambda reference, current: test(np.asarray(reference, np.float64), np.asarray(current, np.float64))

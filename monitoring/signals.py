@@ -6,6 +6,7 @@ reaches the floor: with many messages every trifle is significant.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,12 @@ def embedding(reference: Window, current: Window, policy: DriftPolicy) -> Signal
     A cross-fitted classifier two-sample test (Lopez-Paz and Oquab, 2017, https://arxiv.org/abs/1610.06545). The effect
     is the AUC of its held-out scores, the p-value that of the Mann-Whitney test on them.
     """
+    if min(reference.embedded.sum(), current.embedded.sum()) < policy.min_rows:
+        return None
     scores = domain_scores(reference, current)
     if scores is None:
         return None
-    auc, p_value = auc_test(*scores)
+    auc, p_value = auc_test(*(side[np.isfinite(side)] for side in scores))
     return _signal(
         "embedding", "classifier two-sample test, AUC", auc, policy.embedding_auc, p_value, policy,
         severe=auc >= policy.embedding_auc_act,
@@ -54,16 +57,18 @@ def embedding(reference: Window, current: Window, policy: DriftPolicy) -> Signal
 def domain_scores(reference: Window, current: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Held-out scores of a logistic regression that tells reference rows (first) from current ones (second).
 
-    None where a side has no embeddings, their widths differ, or a side has fewer rows than folds. The order of
-    the rows does not matter.
+    NaN for a row without an embedding. None where a side has no embeddings, their widths differ, or a side has
+    fewer of them than folds. The order of the rows does not matter.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    first, second = reference.embeddings, current.embeddings
-    if first is None or second is None or first.shape[1] != second.shape[1] or min(len(first), len(second)) < FOLDS:
+    if reference.embeddings is None or current.embeddings is None:
+        return None
+    first, second = (side.embeddings[side.embedded] for side in (reference, current))  # type: ignore[index]
+    if first.shape[1] != second.shape[1] or min(len(first), len(second)) < FOLDS:
         return None
     orders = [np.lexsort(side.T[: min(8, side.shape[1])]) for side in (first, second)]
     rows = np.concatenate([first[orders[0]], second[orders[1]]]).astype(np.float64)
@@ -71,9 +76,11 @@ def domain_scores(reference: Window, current: Window) -> tuple[NDArray[np.float6
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     held_out = cross_val_predict(model, rows, is_current, cv=folds, method="decision_function")
-    unsorted = [np.empty(len(side)) for side in (first, second)]
-    unsorted[0][orders[0]], unsorted[1][orders[1]] = held_out[: len(first)], held_out[len(first) :]
-    return unsorted[0], unsorted[1]
+    halves = held_out[: len(first)], held_out[len(first) :]
+    scores = [np.full(side.rows, np.nan) for side in (reference, current)]
+    for side, found, order, half in zip((reference, current), scores, orders, halves, strict=True):
+        found[np.flatnonzero(side.embedded)[order]] = half
+    return scores[0], scores[1]
 
 
 def auc_test(reference: NDArray[Any], current: NDArray[Any]) -> tuple[float, float]:
@@ -84,19 +91,16 @@ def auc_test(reference: NDArray[Any], current: NDArray[Any]) -> tuple[float, flo
 
 def label_shares(reference: Window, current: Window, policy: DriftPolicy, labels: tuple[str, ...]) -> Signal:
     """Predicted labels: population stability index, and the p-value of a chi-square test."""
-    counts = _counts(reference.frame["label"], current.frame["label"], list(labels))
-    return _signal(
-        "labels", "population stability index, chi-square", psi(counts), policy.label_psi, _chi_square(counts), policy
-    )
+    effect, p_value = shares_test(reference.frame["label"], current.frame["label"], labels)
+    return _signal("labels", "population stability index, chi-square", effect, policy.label_psi, p_value, policy)
 
 
 def distance(name: str, reference: Window, current: Window, policy: DriftPolicy, floor: float) -> Signal | None:
     """A number's Wasserstein distance in standard deviations of the reference, and the Kolmogorov-Smirnov p-value."""
     first, second = (side.frame[name].dropna().to_numpy(dtype=np.float64) for side in (reference, current))
-    if not len(first) or not len(second):
+    if min(len(first), len(second)) < policy.min_rows:
         return None
-    effect = float(stats.wasserstein_distance(first, second) / max(float(first.std()), 1e-6))
-    p_value = float(stats.ks_2samp(first, second, method="asymp").pvalue)
+    effect, p_value = distance_test(first, second)
     return _signal(name, "Wasserstein distance / std, Kolmogorov-Smirnov", effect, floor, p_value, policy)
 
 
@@ -105,18 +109,36 @@ def mix(name: str, reference: Window, current: Window) -> Signal | None:
     first, second = reference.frame[name].dropna(), current.frame[name].dropna()
     if first.empty or second.empty:
         return None
-    counts = _counts(first, second, sorted(set(first) | set(second)))
-    return Signal(f"{name} mix", "population stability index, chi-square", psi(counts), 0.0, _chi_square(counts), False)
+    effect, p_value = shares_test(first, second)
+    return Signal(f"{name} mix", "population stability index, chi-square", effect, 0.0, p_value, False)
+
+
+def distance_test(reference: NDArray[Any], current: NDArray[Any]) -> tuple[float, float]:
+    """Wasserstein distance over the reference's standard deviation, and the Kolmogorov-Smirnov p-value."""
+    effect = stats.wasserstein_distance(reference, current) / max(float(reference.std()), 1e-6)
+    return float(effect), float(stats.ks_2samp(reference, current, method="asymp").pvalue)
+
+
+def shares_test(first: pd.Series, second: pd.Series, values: Sequence[str] | None = None) -> tuple[float, float]:
+    """Population stability index and chi-square p-value of two columns of words; `values`: those that count."""
+    found = sorted(set(first) | set(second)) if values is None else list(values)
+    counts = np.array([[int((side == value).sum()) for value in found] for side in (first, second)])
+    return psi(counts), _chi_square(counts)
+
+
+def significant(p_value: float, policy: DriftPolicy) -> bool:
+    """Below alpha over the number of signals that can fire."""
+    return p_value < policy.alpha / FIRING
 
 
 def psi(counts: NDArray[Any]) -> float:
-    """Population stability index of counts [2, k], half a message added to every cell (Siddiqi, 2006, ch. 6)."""
+    """Population stability index of counts [2, k], half a message added to every cell (Siddiqi, 2006, ch. 6).
+
+    Values that neither side holds play no part.
+    """
+    counts = counts[:, counts.sum(axis=0) > 0]
     shares = (counts + 0.5) / (counts + 0.5).sum(axis=1, keepdims=True)
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
-
-
-def _counts(first: pd.Series, second: pd.Series, values: list[str]) -> NDArray[np.int64]:
-    return np.array([[int((side == value).sum()) for value in values] for side in (first, second)])
 
 
 def _chi_square(counts: NDArray[np.int64]) -> float:
@@ -129,5 +151,5 @@ def _chi_square(counts: NDArray[np.int64]) -> float:
 def _signal(
     name: str, method: str, effect: float, floor: float, p_value: float, policy: DriftPolicy, severe: bool = False
 ) -> Signal:
-    fired = p_value < policy.alpha / FIRING and effect >= floor
+    fired = significant(p_value, policy) and effect >= floor
     return Signal(name, method, effect, floor, p_value, fired, severe and fired)

@@ -10,8 +10,8 @@ import pytest
 
 from monitoring.drift import judge
 from monitoring.policy import decide_retrain
-from monitoring.report import DOMAIN, write_report
-from monitoring.windows import Window, current_window, read_reference, window
+from monitoring.report import CARRIERS, DOMAIN, write_report
+from monitoring.windows import OTHER_VERSION, Window, current_window, read_reference, window
 from undertone.errors import DataError
 from undertone.model_folder import REFERENCE
 from undertone.records import Message, Prediction, ScoredMessage
@@ -86,6 +86,75 @@ def test_the_report_says_what_the_verdict_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shift", "columns"),
+    [
+        (0.0, {}),
+        (0.5, {}),
+        (0.0, {"length": 150}),
+        (0.0, {"label": "positive"}),
+        (0.0, {"channel": "letter", "segment": "new"}),
+    ],
+    ids=["quiet", "topic", "length", "labels", "mix"],
+)
+def test_evidently_shows_our_numbers_and_our_decisions(tmp_path: Path, shift: float, columns: dict) -> None:
+    verdict, files = report_on(window(rows(1), SPEC), window(rows(2, shift=shift, **columns), SPEC), tmp_path)
+    found = json.loads(files.json.read_text())["evidently"]
+    values = {metric["config"].get("column"): metric["value"] for metric in found["metrics"]}
+    failed = {CARRIERS[s.name] for s in verdict.signals if s.fired}
+    tested = {CARRIERS[s.name] for s in verdict.signals if not s.name.endswith(" mix")}
+    for signal in verdict.signals:
+        assert float(values[CARRIERS[signal.name]]) == pytest.approx(signal.effect, abs=1e-9)
+    drift = {t["name"].removeprefix("Value Drift for column "): t["status"] for t in found["tests"][1:]}
+    assert set(drift) == tested
+    assert {name for name, status in drift.items() if status == "FAIL"} == failed
+    assert files.html is not None
+    assert files.html.read_text().count("Data drift detected") == len(failed)
+
+
+def test_what_chance_explains_fails_nowhere(tmp_path: Path) -> None:
+    """An effect over its floor with a p-value that chance explains: Evidently's own methods would fail it."""
+    floors = SPEC.drift.model_copy(update={"length_wasserstein": 0.1, "confidence_wasserstein": 0.05})
+    spec = SPEC.model_copy(update={"drift": floors})
+    first, second = window(rows(1), spec), window(rows(2), spec)
+    verdict = judge(spec, first, second, model_version=3, start=NOW, end=NOW)
+    assert any(s.effect >= s.floor > 0 and not s.fired for s in verdict.signals)
+    files = write_report(spec, first, second, verdict, tmp_path)
+    assert {test["status"] for test in json.loads(files.json.read_text())["evidently"]["tests"]} == {"SUCCESS"}
+
+
+def test_missing_embeddings_leave_gaps_and_the_same_number(tmp_path: Path) -> None:
+    current = rows(2, shift=0.5)
+    for row in current[:50]:
+        row["embedding"] = None
+    verdict, files = report_on(window(rows(1), SPEC), window(current, SPEC), tmp_path)
+    metrics = json.loads(files.json.read_text())["evidently"]["metrics"]
+    found = next(metric["value"] for metric in metrics if metric["config"].get("column") == DOMAIN)
+    assert float(found) == pytest.approx(verdict.signals[0].effect, abs=1e-9)
+    assert verdict.signals[0].name == "embedding"
+
+
+@pytest.mark.parametrize("sizes", [(600, 1), (600, 499), (1, 600)])
+def test_too_few_is_contradicted_by_no_green_test(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    verdict, files = report_on(window(rows(1, sizes[0]), SPEC), window(rows(2, sizes[1]), SPEC), tmp_path)
+    assert verdict.verdict == "too_few"
+    assert files.paths() == [files.page, files.json]
+    assert json.loads(files.json.read_text())["evidently"] is None
+
+
+def test_the_page_shows_the_segments_that_changed(tmp_path: Path) -> None:
+    before, now = rows(1), rows(2)
+    for index, row in enumerate(before):
+        row["segment"] = f"an old and rather long segment {index % 20:02d}"
+    for row in now:
+        row["segment"] = "zebra"
+    _, files = report_on(window(before, SPEC), window(now, SPEC), tmp_path)
+    page = files.page.read_text()
+    assert "zebra" in page
+    assert "9 more are not shown" in page
+    assert "an old and rather long segment 00" in page
+
+
+@pytest.mark.parametrize(
     "columns",
     [{"channel": None, "segment": None}, {"embedding": None}, {"label": "positive"}, {"length": None}],
     ids=["no channels", "no embeddings", "one class", "no lengths"],
@@ -142,6 +211,29 @@ def test_a_window_from_the_store_holds_one_version_and_no_text(store: Store, tmp
     assert "550 scored by another version" in verdict.reason
     for path in files.paths():
         assert MARKER not in path.read_text()
+
+
+def test_a_young_version_is_found_behind_an_older_ones_rows(store: Store) -> None:
+    """The store samples before it knows of versions: a small share of the window is still enough."""
+    record(store, 1_500, 1, "old")
+    record(store, 700, 2, "new")
+    spec = SPEC.model_copy(update={"drift": SPEC.drift.model_copy(update={"max_rows": 600})})
+    bounds = NOW - timedelta(days=7), NOW
+    current = current_window(store, spec, *bounds, model_version=2)
+    assert current.rows == 600
+    again = current_window(store, spec, *bounds, model_version=2)
+    pd.testing.assert_frame_equal(current.frame, again.frame)
+    assert current_window(store, spec, *bounds, model_version=3).left_out == {OTHER_VERSION: 2_200}
+
+
+def test_a_large_reference_is_sampled_alike_each_time(tmp_path: Path) -> None:
+    path = tmp_path / REFERENCE
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(rows(1, 900)).to_parquet(path)
+    spec = SPEC.model_copy(update={"drift": SPEC.drift.model_copy(update={"max_rows": 600})})
+    first, second = read_reference(tmp_path, spec), read_reference(tmp_path, spec)
+    assert first.rows == 600
+    pd.testing.assert_frame_equal(first.frame, second.frame)
 
 
 def test_windows_partition_time(store: Store) -> None:

@@ -120,15 +120,6 @@ def test_rollback_is_followed(serving_one, workspace: Workspace, approve: Approv
     serving_one.wait_for(1)
 
 
-def test_a_deleted_version_serves_on(serving_one, workspace: Workspace) -> None:
-    workspace.registry.client.delete_model_version("sentiment", "1")
-    looks = 'undertone_requests_total{status="200"}'
-    for _ in range(10):
-        assert serving_one.score("good").status_code == 200
-    assert looks in serving_one.client.get("/metrics").text
-    assert serving_one.state()["version"] == 1
-
-
 def test_mlflow_out_of_reach_at_start(workspace: Workspace, approve: Approve, running, wait_until) -> None:
     approve()
     with running(workspace.settings) as worker:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring.drift import judge
-from monitoring.signals import psi
-from monitoring.windows import Window, window
+from monitoring.signals import domain_scores, psi
+from monitoring.windows import NO_EMBEDDING, NO_LABEL, NO_PROBABILITIES, Window, window
 from undertone.records import DriftVerdict
 from undertone.tasks import TASKS, get_task
 
@@ -98,6 +98,16 @@ def test_a_weak_change_warns_and_does_not_act() -> None:
     assert (verdict.verdict, verdict.act) == ("drifted", False)
 
 
+def test_a_trifle_that_many_messages_make_significant_does_not_fire() -> None:
+    """The effect floor's half of the rule."""
+    verdict = verdict_on(made(1, 5_000), made(2, 5_000, shift=0.18))
+    signal = verdict.signals[0]
+    assert signal.name == "embedding"
+    assert signal.p_value < 1e-6
+    assert signal.effect < signal.floor
+    assert verdict.verdict == "stable"
+
+
 def test_a_change_of_label_shares_is_seen() -> None:
     verdict = verdict_on(made(1), made(2, shares=(0.55, 0.25, 0.2)))
     assert "labels" in fired(verdict)
@@ -170,7 +180,75 @@ def test_degenerate_windows_get_a_verdict(columns: dict) -> None:
 def test_without_comparable_embeddings_the_reason_says_so(embedding: list) -> None:
     verdict = verdict_on(made(1), made(2, embedding=embedding))
     assert "embedding" not in {signal.name for signal in verdict.signals}
-    assert "there are no embeddings to compare" in verdict.reason
+    assert "not enough embeddings to compare" in verdict.reason
+
+
+def embedded(count: int, missing: int, fill: bytes | None = None, shift: float = 1.0) -> list[bytes | None]:
+    """Embeddings of shifted messages, the first `missing` of them replaced by `fill`."""
+    values = (np.random.default_rng(9).normal(size=(count, 16)) + shift).astype("<f2")
+    return [fill if index < missing else value.tobytes() for index, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [None, b"", b"\x00", b"\x00\x00", np.full(16, np.inf, "<f2").tobytes(), np.full(16, np.nan, "<f2").tobytes()],
+    ids=["none", "empty", "half a number", "another width", "infinite", "nan"],
+)
+def test_a_few_bad_embeddings_do_not_blind_the_watch(fill: bytes | None) -> None:
+    current = made(2, embedding=embedded(600, 5, fill))
+    verdict = verdict_on(made(1), current)
+    assert current.rows == 600
+    assert current.left_out == {NO_EMBEDDING: 5}
+    assert "embedding" in fired(verdict)
+    assert f"5 {NO_EMBEDDING}" in verdict.reason
+
+
+def test_with_few_embeddings_that_signal_is_absent_even_beside_one_that_fires() -> None:
+    few = made(2, embedding=embedded(600, 101), length=[200] * 600)
+    verdict = verdict_on(made(1), few)
+    assert fired(verdict) == {"length"}
+    assert "embedding" not in {signal.name for signal in verdict.signals}
+    assert "not enough embeddings to compare" in verdict.reason
+    assert "embedding" in fired(verdict_on(made(1), made(2, embedding=embedded(600, 100))))
+
+
+def test_gaps_stay_with_their_rows() -> None:
+    reference, current = made(1), made(2, embedding=embedded(600, 40))
+    _, scores = domain_scores(reference, current)
+    assert np.isnan(scores[:40]).all()
+    assert np.isfinite(scores[40:]).all()
+
+
+@pytest.mark.parametrize(
+    "probabilities", ["abc", ["x", "y", "z"], [[1], [1, 2]], {"a": 1}, 7, [5, -3, -1], [None, 0.5, 0.5], []]
+)
+def test_what_is_no_probabilities_is_counted_and_never_a_crash(probabilities: object) -> None:
+    current = made(2, probabilities=[probabilities] + [[0.2, 0.3, 0.5]] * 599)
+    assert current.rows == 599
+    assert current.left_out == {NO_PROBABILITIES: 1}
+
+
+@pytest.mark.parametrize("length", ["long", float("inf"), float("nan"), None])
+def test_what_is_no_length_is_a_gap(length: object) -> None:
+    current = made(2, 620, length=[length] + [50] * 619)
+    assert int(current.frame["length"].isna().sum()) == 1
+    assert "length" in fired(verdict_on(made(1), current))
+
+
+def test_what_the_reference_lacks_is_said() -> None:
+    reference = made(1, 610, label=["furious"] * 10 + ["positive"] * 600)
+    assert f"left out of the reference: 10 {NO_LABEL}" in verdict_on(reference, made(2)).reason
+
+
+def test_the_reason_counts_only_signals_that_can_fire() -> None:
+    verdict = verdict_on(made(1), made(2, shift=1.0, segment=["a"] * 600))
+    assert "1 of 4 signals fired" in verdict.reason
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2, max_size=6))
+def test_psi_does_not_mind_values_that_nobody_holds(cells: list[tuple[int, int]]) -> None:
+    counts = np.array(cells).T
+    assert psi(np.hstack([counts, np.zeros((2, 3), int)])) == pytest.approx(psi(counts))
 
 
 @pytest.mark.parametrize("spec", TASKS.values(), ids=TASKS)

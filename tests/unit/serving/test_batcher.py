@@ -179,3 +179,128 @@ def test_a_stop_finishes_what_waits():
         return [len(answer) for answer in await asyncio.gather(*answers)]
 
     assert run(story, gate.score) == [50] * 5
+
+
+def waiting(batcher):
+    """What the queue's gauge says, as Prometheus reads it."""
+    return batcher._metrics.registry.get_sample_value("undertone_queue_messages")
+
+
+def test_a_small_request_is_answered_before_a_big_one_that_came_first():
+    gate = Gate()
+    finished = []
+
+    async def story(batcher):
+        async def request(name, texts):
+            await batcher.submit(texts)
+            finished.append(name)
+
+        big = asyncio.create_task(request("big", ["big"] * 1_000))
+        await entered(gate)
+        small = asyncio.create_task(request("small", ["small"]))
+        await settle()
+        gate.open.set()
+        await asyncio.gather(big, small)
+
+    run(story, gate.score)
+    assert finished == ["small", "big"]
+
+
+def test_a_scoring_error_leaves_the_requests_that_wait_behind_it_alone():
+    gate = Gate()
+
+    def score(texts):
+        found = gate.score(texts)
+        if "bad" in texts:
+            raise RuntimeError("a model failed")
+        return found
+
+    async def story(batcher):
+        bad = asyncio.create_task(batcher.submit(["bad"] * (MAX_BATCH + PIECE)))  # it fails with a piece still queued
+        await entered(gate)
+        good = [asyncio.create_task(batcher.submit([f"good-{number}"])) for number in range(3)]
+        await settle()
+        # the failed request's other pieces come before these in the queue
+        gate.open.set()
+        outcomes = await asyncio.gather(bad, *good, return_exceptions=True)
+        assert await batcher.submit(["later"]) == ["LATER"]
+        return outcomes, waiting(batcher)
+
+    (bad, *good), count = run(story, score)
+    assert isinstance(bad, RuntimeError)
+    assert good == [[f"GOOD-{number}"] for number in range(3)]
+    assert count == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 150), st.sampled_from(["stay", "leave", "fail"])), min_size=1, max_size=10))
+def test_whoever_leaves_or_fails_the_queue_returns_to_zero_and_the_others_are_answered(plans):
+    gate = Gate()
+
+    def score(texts):
+        found = gate.score(texts)
+        if any(text.startswith("fail") for text in texts):
+            raise RuntimeError("a model failed")
+        return found
+
+    async def story(batcher):
+        first = asyncio.create_task(batcher.submit(["first"]))
+        await entered(gate)
+        tasks = [
+            asyncio.create_task(batcher.submit([f"{plan}-{number}-{place}" for place in range(size)]))
+            for number, (size, plan) in enumerate(plans)
+        ]
+        await settle()
+        assert waiting(batcher) == 1 + sum(size for size, _ in plans)
+        for task, (_, plan) in zip(tasks, plans, strict=True):
+            if plan == "leave":
+                task.cancel()
+        gate.open.set()
+        outcomes = await asyncio.gather(first, *tasks, return_exceptions=True)
+        assert await batcher.submit(["later"]) == ["LATER"]
+        return outcomes[1:], waiting(batcher)
+
+    outcomes, count = run(story, score)
+    assert count == 0
+    for (size, plan), outcome, number in zip(plans, outcomes, range(len(plans)), strict=True):
+        if plan == "leave":
+            assert isinstance(outcome, asyncio.CancelledError)
+        elif plan == "fail":
+            assert isinstance(outcome, RuntimeError)
+        elif not isinstance(outcome, RuntimeError):  # a request shares the fate of those in its batch
+            assert outcome == [f"STAY-{number}-{place}" for place in range(size)]
+    if all(plan != "fail" for _, plan in plans):
+        assert not any(isinstance(outcome, RuntimeError) for outcome in outcomes)
+    assert not any(text.startswith("leave") for batch in gate.batches for text in batch)
+
+
+def test_a_refused_request_does_not_count_as_waiting():
+    gate = Gate()
+
+    async def story(batcher):
+        first = asyncio.create_task(batcher.submit(["a"] * 10))
+        await entered(gate)
+        for _ in range(3):
+            with pytest.raises(Overloaded):
+                await batcher.submit(["b"])
+        counted = waiting(batcher)
+        gate.open.set()
+        await first
+        return counted, waiting(batcher)
+
+    assert run(story, gate.score, max_queue=10) == (10, 0)
+
+
+def test_a_client_that_leaves_during_its_last_batch_does_not_end_the_loop():
+    gate = Gate()
+
+    async def story(batcher):
+        gone = asyncio.create_task(batcher.submit(["gone"]))
+        await entered(gate)
+        gone.cancel()
+        await settle()
+        gate.open.set()
+        found = await asyncio.wait_for(batcher.submit(["here"]), 10)
+        return found, gone.cancelled(), waiting(batcher)
+
+    assert run(story, gate.score) == (["HERE"], True, 0)

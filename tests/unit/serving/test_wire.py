@@ -109,3 +109,71 @@ def test_other_encodings_are_refused():
     with pytest.raises(NotJson):
         read('{"text": "good"}'.encode("utf-16"))
     assert read(b"\xef\xbb\xbf" + b'{"text": "good"}')[0].text == "good"
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"text": ""}, "messages.0"),
+        ({"text": " \t\n\x00\x85"}, "messages.0"),
+        ({"messages": [{"text": "good"}, {"text": "\x00"}]}, "messages.1"),
+        ({"text": "  " * 30 + "good"}, "messages.0"),  # blank as far as it is read
+        ({"text": 5}, "text"),
+        ({"text": ["good"]}, "text"),
+        ({"text": "good", "id": 5}, "id"),
+        ({"text": "good", "channel": True}, "channel"),
+        ({"text": "good", "language": "en"}, "language"),
+        ({"messages": [{"text": "good"}], "model": 2}, "model"),
+        ({"text": "good", "time": 1_700_000_000}, "time"),
+        ({"messages": []}, "messages"),
+        ([{"text": "good"}], "dictionary"),
+    ],
+)
+def test_what_is_not_a_message_is_named(body, named):
+    with pytest.raises(DataError) as refused:
+        read(body)
+    assert not isinstance(refused.value, NotJson | TooMany)
+    assert named in refused.value.found
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"text":' * 50_000, b"9" * 5_000, b'{"text": "\xff"}'])
+def test_what_is_not_json_is_told_apart(body):
+    with pytest.raises(NotJson):
+        read(body)
+
+
+def test_one_message_and_many_read_the_same():
+    item = {"id": "a", "text": "good", "channel": "chat", "segment": "gold", "customer_id": "c"}
+    (alone,) = read(item)
+    among = read({"messages": [{"text": "x"}, item]})
+    assert among[1] == alone
+    assert (alone.id, alone.text, alone.channel, alone.segment, alone.customer_id) == ("a", "good", "chat", "gold", "c")
+    assert alone.received_at == NOW
+    assert len({message.id for message in read({"messages": [{"text": "x"}] * 5})}) == 5
+
+
+def test_ten_thousand_messages_are_too_many():
+    with pytest.raises(TooMany) as refused:
+        read({"messages": [{"text": "good"}] * 10_000}, limit=1_000)
+    assert "1,000" in refused.value.expected
+    assert "10,000" in refused.value.found
+
+
+def test_a_megabyte_of_text_is_cut_and_flagged():
+    (message,) = read({"text": "good " * 200_000}, chars=20_000)
+    assert (len(message.text), message.truncated) == (20_000, True)
+
+
+def test_control_characters_become_spaces_and_a_spelt_out_backslash_stays():
+    (message,) = read(b'{"id": "a\\u0000b", "text": "a\\u0007b\\u009fc \\\\ud800", "channel": "\\u0000"}')
+    assert (message.id, message.text, message.channel) == ("a b", "a b c \\ud800", None)
+
+
+@pytest.mark.parametrize("lone", [b"\\ud83d", b"\\uD83D", b"\\udfff", b"\\uDFFF"])
+def test_a_lone_surrogate_is_replaced_in_every_field_and_repeated_safely(lone):
+    fields = (b'"%s": "a%sb"' % (name, lone) for name in (b"id", b"text", b"channel", b"segment", b"customer_id"))
+    (message,) = read(b"{" + b", ".join(fields) + b"}")
+    found = {message.id, message.text, message.channel, message.segment, message.customer_id}
+    assert found == {"a\ufffdb"}
+    with pytest.raises(DataError, match="x\ufffd"):
+        read(b'{"text": "good", "x%s": 1}' % lone)

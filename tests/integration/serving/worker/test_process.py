@@ -92,3 +92,27 @@ def test_a_request_under_way_is_answered_before_the_end(settings, shelf, until, 
             client.sendall(body)
             assert client.recv(100).startswith(b"HTTP/1.1 200")
         assert child.wait(20) == 0
+
+
+def test_the_app_and_an_engine_load_no_training_library_and_no_mlflow(shelf, settings):
+    """What a worker needs before its first answer; MLflow comes later, in the follower's thread."""
+    shelf.register()
+    heavy = {"torch", "transformers", "prefect", "evidently", "sklearn", "datasets", "pandas", "mlflow"}
+    code = f"""
+import sys
+from pathlib import Path
+import serving.app
+from undertone.engine import Engine
+from undertone.settings import get_settings
+
+serving.app.create_app(get_settings())
+engine = Engine(Path({str(shelf.folders["sentiment", 1])!r}))
+assert engine.score(["good"]).probabilities.shape == (1, 3)
+assert "onnxruntime" in sys.modules
+sys.exit(", ".join(sorted({heavy!r} & set(sys.modules))) or 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | settings.environment(), check=False,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

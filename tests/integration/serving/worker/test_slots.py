@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from undertone import model_folder, signing
+from undertone.engine import Engine
 
 
 def count_warnings(caplog, said):
@@ -15,7 +16,7 @@ def count_warnings(caplog, said):
 
 def test_a_new_version_serves_within_seconds_under_load_and_no_request_fails(settings, shelf, serve):
     shelf.publish()
-    failures, versions, stop = [], set(), threading.Event()
+    failures, answers, stop = [], set(), threading.Event()
     with serve(settings) as served:
         served.wait_version(1)
 
@@ -25,7 +26,8 @@ def test_a_new_version_serves_within_seconds_under_load_and_no_request_fails(set
                 if answer.status_code != 200:
                     failures.append(answer.text)
                 else:
-                    versions.add(answer.json()["messages"][0]["tasks"]["sentiment"]["version"])
+                    said = answer.json()["messages"][0]["tasks"]["sentiment"]
+                    answers.add((said["version"], said["digest"], said["confidence"]))
 
         threads = [threading.Thread(target=load) for _ in range(4)]
         for thread in threads:
@@ -39,7 +41,46 @@ def test_a_new_version_serves_within_seconds_under_load_and_no_request_fails(set
             for thread in threads:
                 thread.join()
     assert failures == []
+    versions = {version for version, _, _ in answers}
     assert {1, 3} <= versions <= {1, 2, 3}
+    assert len(answers) == len(versions), "a version's name stood on another's numbers"
+
+
+def test_a_request_that_a_swap_overtakes_is_answered_in_the_name_of_what_scored_it(
+    settings, shelf, serve, rows, monkeypatch, until
+):
+    shelf.publish()
+    with serve(settings) as served:
+        served.wait_version(1)
+        old = served.task()["digest"]
+        engine = served.worker.slots["sentiment"].served.engine
+        score, entered, gate = engine.score, threading.Event(), threading.Event()
+
+        def held(texts):
+            entered.set()
+            assert gate.wait(60)
+            return score(texts)
+
+        monkeypatch.setattr(engine, "score", held)
+        answers = []
+        asking = threading.Thread(
+            target=lambda: answers.append(served.score({"id": "overtaken", "text": "good parcel"}))
+        )
+        try:
+            asking.start()
+            until(entered.is_set, "version 1 is scoring")
+            shelf.publish()
+            served.wait_version(2)
+        finally:
+            gate.set()
+            asking.join()
+        said = answers[0]["messages"][0]["tasks"]["sentiment"]
+        expected = Engine(shelf.folders["sentiment", 1]).score(["good parcel"]).probabilities[0]
+        assert (said["version"], said["digest"]) == (1, old)
+        assert list(said["probabilities"].values()) == pytest.approx(expected.tolist(), abs=2e-6)
+        assert served.score("good parcel")["messages"][0]["tasks"]["sentiment"]["version"] == 2
+        served.wait_stored()
+    assert [row["model_version"] for row in rows(settings)[1] if row["message_id"] == "overtaken"] == [1]
 
 
 def test_mlflow_may_break_and_mend_while_the_worker_runs(settings, shelf, serve, until):
@@ -115,6 +156,23 @@ def test_an_alias_taken_away_serves_on(settings, shelf, serve):
         assert served.score("good")["messages"][0]["tasks"]["sentiment"]["version"] == 1
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["version", "model"])
+def test_what_was_deleted_in_mlflow_serves_on_also_after_a_restart(settings, shelf, serve, whole):
+    shelf.publish()
+    with serve(settings) as served:
+        served.wait_version(1)
+        if whole:
+            shelf.registry.client.delete_registered_model("sentiment")
+        else:
+            shelf.registry.client.delete_model_version("sentiment", "1")
+        served.look()
+        assert served.score("good")["messages"][0]["tasks"]["sentiment"]["version"] == 1
+        assert served.ready()["registry_problem"] is None
+    with serve(settings) as served:
+        served.look()
+        assert served.score("good")["messages"][0]["tasks"]["sentiment"]["version"] == 1
+
+
 def test_a_version_number_used_anew_is_noticed(settings, shelf, serve, until):
     shelf.publish()
     with serve(settings) as served:
@@ -125,23 +183,37 @@ def test_a_version_number_used_anew_is_noticed(settings, shelf, serve, until):
         until(lambda: served.task()["digest"] != old, "the new version 1 serves")
 
 
-def test_a_new_key_or_approval_is_tried_without_a_long_wait(settings, shelf, serve):
+def test_a_new_approval_is_tried_at_the_next_look(settings, shelf, serve, monkeypatch):
+    monkeypatch.setattr("serving.follower.PATIENCE", 1_000_000)  # the same approval is not tried again in this test
     version = shelf.register()
     signing.make_key(settings.keys_dir / "eve.key", settings.keys_dir / "eve.pub")  # nobody trusts eve
     shelf.approve(version, approver="eve")
     with serve(settings) as served:
         assert "'eve'" in served.wait_refused(version)["found"]
         shelf.approve(version, approver="ann")
+        served.wait_version(version)
+
+
+def test_a_key_that_becomes_trusted_is_enough(settings, shelf, serve):
+    version = shelf.register()
+    signing.make_key(settings.keys_dir / "eve.key", settings.keys_dir / "eve.pub")
+    shelf.approve(version, approver="eve")
+    with serve(settings) as served:
+        served.wait_refused(version)
+        served.look()
+        (settings.keys_dir / "eve.pub").rename(settings.trusted_dir / "eve.pub")
         assert served.wait_version(version) < 10
+        assert served.task()["approved_by"] == "eve"
 
 
 def test_a_refusal_is_logged_once(settings, shelf, serve, caplog):
     version = shelf.register()
     shelf.registry.set_champion("sentiment", version)
     with serve(settings) as served:
-        served.wait_refused(version)
+        first = served.wait_refused(version)
         for _ in range(4):
             served.look()
+        assert served.task()["refused"] == first, "the time of a refusal is that of the first one"
         page = served.client.get("/metrics").text
     assert count_warnings(caplog, f"sentiment {version} is not served") == 1
     assert 'undertone_model_refusals_total{task="sentiment"} 1.0' in page
