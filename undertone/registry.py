@@ -223,6 +223,15 @@ class Registry:
         with self._translated(f"a place for {path.name}"):
             self.client.log_artifact(run_id, str(path), under)
 
+    def read_file(self, run_id: str, path: str) -> bytes:
+        """One file of a run, whole.
+
+        Raises:
+            RegistryError: there is none, or MLflow is out of reach.
+        """
+        with self._translated(f"{path} of run {run_id}"), tempfile.TemporaryDirectory() as scratch:
+            return Path(self.client.download_artifacts(run_id, path, scratch)).read_bytes()
+
 
 @contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:

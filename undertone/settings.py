@@ -6,13 +6,16 @@ Paths are relative to the folder in which the command runs. Nothing is created o
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from undertone.tasks import TASKS, GatePolicy
 
 
 class Settings(BaseSettings):
@@ -37,12 +40,20 @@ class Settings(BaseSettings):
     experiment: str = "undertone"
 
     # who
-    actor: str = Field(default_factory=getpass.getuser, description="name written in the ledger for this person")
-    signing_key: Path | None = Field(
-        None, description="approver's private key (PEM); empty: state_dir/keys/<actor>.key"
+    profile: Literal["single", "team"] = Field(
+        "single", description="team: private keys have passphrases, and nobody approves what they trained"
     )
+    identity: Literal["key", "mlflow"] = Field(
+        "key", description="who a person is: the holder of their key, or also the user that MLflow's basic-auth knows"
+    )
+    actor: str = Field(default_factory=getpass.getuser, description="your name, and that of your key")
+    signing_key: Path | None = Field(None, description="your private key (PEM); empty: state_dir/keys/<actor>.key")
+    passphrase: SecretStr | None = Field(None, description="of your private key; empty: asked for at the terminal")
     trusted_keys: Path | None = Field(
         None, description="folder of approvers' public keys; empty: state_dir/keys/trusted"
+    )
+    trainer_keys: Path | None = Field(
+        None, description="folder of public keys of trainers who may not approve; empty: state_dir/keys/trainers"
     )
 
     # serving
@@ -58,8 +69,17 @@ class Settings(BaseSettings):
     follow_seconds: float = Field(3.0, gt=0, description="seconds between two looks at the champion alias")
     engine_threads: int = Field(0, ge=0, description="threads of the scoring engine; 0: one per core, at most four")
 
+    # the console
+    console_port: int = Field(8500, ge=0, le=65_535)
+    console_hosts: tuple[str, ...] = Field(
+        (), description="host names under which a proxy shows the console; others than this machine's are refused"
+    )
+
     # training
     seed: int = 7
+    gate: dict[str, dict[str, Any]] = Field(
+        {}, description="gate policy by task, over the task's own: `[gate.sentiment]`, `floor = 0.82`"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -78,6 +98,19 @@ class Settings(BaseSettings):
     def _under_home(cls, path: Path, info: ValidationInfo) -> Path:
         home: Path = info.data["home"]
         return (home / path).absolute()
+
+    @field_validator("gate")
+    @classmethod
+    def _known_policies(cls, gate: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for task, changes in gate.items():
+            if task not in TASKS:
+                raise ValueError(f"gate policy for an unknown task {task!r}; expected one of {', '.join(TASKS)}")
+            _changed(task, changes)
+        return gate
+
+    def gate_policy(self, task: str) -> GatePolicy:
+        """The gate policy of `task`: its spec's, with what the settings change."""
+        return _changed(task, self.gate.get(task, {}))
 
     @property
     def mlflow_uri(self) -> str:
@@ -110,6 +143,11 @@ class Settings(BaseSettings):
         return self.trusted_keys or self.keys_dir / "trusted"
 
     @property
+    def trainers_dir(self) -> Path:
+        """Public keys (``<name>.pub``) of people and flows that train and may not approve."""
+        return self.trainer_keys or self.keys_dir / "trainers"
+
+    @property
     def served_dir(self) -> Path:
         """Last good copies of approved models, one folder per task."""
         return self.state_dir / "served"
@@ -121,13 +159,22 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """Environment that gives a child process these same settings, and keeps its libraries quiet and local."""
-        values: dict[str, Any] = self.model_dump(exclude_none=True)
-        own = {f"UNDERTONE_{name.upper()}": str(value) for name, value in values.items()}
+        # a passphrase stays with the process that it was given to
+        values: dict[str, Any] = self.model_dump(exclude_none=True, exclude={"passphrase"})
+        own = {f"UNDERTONE_{name.upper()}": _as_text(value) for name, value in values.items()}
         return own | {
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
             "PREFECT_HOME": str(self.state_dir / "prefect"),
             **QUIET,
         }
+
+
+def _changed(task: str, changes: dict[str, Any]) -> GatePolicy:
+    return GatePolicy.model_validate(TASKS[task].gate.model_dump() | changes)
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | tuple) else str(value)
 
 
 #: Third-party telemetry and noise, switched off wherever Undertone starts a process.

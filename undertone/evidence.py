@@ -1,0 +1,69 @@
+"""What a version was judged on: the gate's row, and the evidence files whose digests stand in that row.
+
+Training keeps the files with the version's MLflow run under ``evaluation/``, and their SHA-256 in the gate's ledger row
+(``payload["evidence"]``, file name to digest). A file that no longer has its digest is not evidence.
+
+gate.json            the verdict, line by line (`training.gate.GateVerdict.as_dict`)
+holdout.json         the challenger's evaluation (`training.evaluate.Evaluation.as_dict`)
+champion.json        the champion's, on the same rows; only where there was a champion
+differences.json     holdout messages on which challenger and champion differ
+gate.png, confusion.png, calibration.png
+card.md              the model card as measured
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from undertone.errors import RegistryError
+from undertone.records import LedgerEntry
+from undertone.workspace import Workspace
+
+FOLDER = "evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The gate's row with the files that still are what it names.
+
+    Attributes:
+        gate: the newest gate row of the version; None: it was never judged.
+        files: file name to bytes, each with the digest that the row names.
+        problems: a sentence for every file that is missing or was changed.
+    """
+
+    gate: LedgerEntry | None
+    files: dict[str, bytes] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def json(self, name: str) -> Any:
+        """The parsed file `name`, or None where there is no such evidence."""
+        return json.loads(self.files[name]) if name in self.files else None
+
+
+def read_evidence(workspace: Workspace, task: str, version: int) -> Evidence:
+    """The evidence for a version.
+
+    Raises:
+        RegistryError: no such version, or MLflow is out of reach.
+    """
+    gate = workspace.ledger.latest(task, ["gate"], version)
+    if gate is None:
+        return Evidence(None)
+    run_id = workspace.registry.get(task, version).run_id
+    files: dict[str, bytes] = {}
+    problems: list[str] = []
+    for name, expected in gate.payload.get("evidence", {}).items():
+        try:
+            data = workspace.registry.read_file(run_id, f"{FOLDER}/{name}")
+        except RegistryError as error:
+            problems.append(f"{name} is missing ({error.found})")
+            continue
+        if hashlib.sha256(data).hexdigest() == expected:
+            files[name] = data
+        else:
+            problems.append(f"{name} was changed after the gate judged")
+    return Evidence(gate, files, tuple(problems))
