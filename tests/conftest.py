@@ -1,10 +1,21 @@
-"""What all tests share: a toy base model, made here from words, and quiet third parties."""
+"""What all tests share: a toy base model, made here from words, real servers that start when first asked for, and
+quiet third parties."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +87,118 @@ def prefect_api() -> Iterator[str]:
 
     with prefect_test_harness(server_startup_timeout=180):
         yield str(PREFECT_API_URL.value())
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: Path, ready: Callable[[], Any], seconds: float, **popen: Any) -> Iterator[int]:
+    """A server as a child process, from the moment it is `ready` until the block ends. Gives its process id."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True, **popen)
+    try:
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                state = "still starts" if process.returncode is None else f"ended with {process.returncode}"
+                pytest.fail(f"{command[0]} {state}; its log ends:\n{log.read_text()[-3000:]}")
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGINT)  # PostgreSQL: end now, with clients still there
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def postgresql_programs() -> Path:
+    """Folder of PostgreSQL's server programs; without one the test is skipped, or fails in CI."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[-3]))
+    program = found[-1] if found else shutil.which("postgres")
+    if program is None:
+        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        refuse("no PostgreSQL server on this machine: `apt-get install postgresql`")
+    return Path(program).resolve().parent
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL server of this test session.
+
+    Its settings are the awkward ones on purpose: a zone that is not UTC and text sorted by a language's rules.
+    """
+
+    port: int
+    numbers: Iterator[int]
+
+    def url(self, database: str) -> str:
+        """SQLAlchemy URL of a database, as a role that owns it and is no superuser."""
+        return f"postgresql+psycopg://undertone@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, *statements: str) -> None:
+        """Run statements as superuser, each in a transaction of its own."""
+        import psycopg
+
+        address = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        with psycopg.connect(address, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def database(self, template: str = "template0") -> str:
+        """URL of a fresh database, a copy of `template`."""
+        name = f"test_{next(self.numbers)}"
+        self.execute(f"create database {name} template {template} strategy file_copy owner undertone")
+        return self.url(name)
+
+    def store(self) -> str:
+        """URL of a fresh database with the newest schema of the store."""
+        return self.database("migrated")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL on a free port of 127.0.0.1, its data in a temporary folder, for the session."""
+    from undertone.store import Store
+
+    programs = postgresql_programs()
+    # the server refuses to run as root, and may not look into root's own temporary folders
+    owner: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="undertone-postgresql-", ignore_cleanup_errors=True) as folder:
+        data, port = Path(folder, "data"), free_port()
+        if owner:
+            shutil.chown(folder, "postgres", "postgres")
+        made = subprocess.run(
+            [programs / "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust", "--no-sync",
+             "--encoding", "UTF8", "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en"],
+            capture_output=True, text=True, cwd=folder, **owner,
+        )  # fmt: skip
+        if made.returncode:
+            pytest.fail(f"initdb ended with {made.returncode}:\n{made.stderr}")
+        options = {
+            "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off",
+            "timezone": "Asia/Kolkata", "max_connections": "200",
+        }  # fmt: skip
+        command = [str(programs / "postgres"), "-D", str(data), *(f"--{key}={value}" for key, value in options.items())]
+        server = Postgres(port, count(1))
+
+        def ready() -> bool:
+            import psycopg
+
+            with contextlib.suppress(psycopg.OperationalError):
+                server.execute("select 1")
+                return True
+            return False
+
+        with running(command, Path(folder, "log"), ready, 30, cwd=folder, **owner):
+            server.execute("create role undertone login", "create database migrated owner undertone")
+            store = Store(server.url("migrated"))
+            store.migrate()
+            store.engine.dispose()
+            yield server

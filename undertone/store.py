@@ -9,20 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Table, create_engine, delete, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from undertone.errors import StoreError
 from undertone.records import Feedback, ScoredMessage, utc
 from undertone.schema import feedback, leases, messages, predictions
 from undertone.settings import Settings
+
+_MIGRATION_LOCK = 0x756E646D  # "undm": one process migrates at a time on PostgreSQL
 
 
 class Store:
@@ -54,6 +57,8 @@ class Store:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.transaction() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -75,10 +80,20 @@ class Store:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        where = self.url.render_as_string(hide_password=True)
         try:
             yield
+        except (
+            DataError,
+            UnicodeEncodeError,
+        ) as error:  # PostgreSQL keeps to the columns' lengths; no store takes \ud800
+            cause = getattr(error, "orig", None) or error
+            raise StoreError(
+                f"values that the store at {where} can keep",
+                f"{type(cause).__name__}: {cause}",
+                "shorten or repair the value; nothing of this transaction was written",
+            ) from error
         except (DBAPIError, PoolTimeout) as error:
-            where = self.url.render_as_string(hide_password=True)
             cause = getattr(error, "orig", None) or error
             raise StoreError(
                 f"an answer from the store at {where}",
@@ -103,9 +118,12 @@ class Store:
         """
         if not scored:
             return 0
+        # in one order everywhere: two workers that write the same messages queue, they do not deadlock
+        inserts = sorted((_message_row(item) for item in scored), key=itemgetter("id"))
+        answers = [row for item in scored for row in _prediction_rows(item)]
         with self.transaction() as connection:
-            new = _insert_new(connection, messages, [_message_row(item) for item in scored])
-            _insert_new(connection, predictions, [row for item in scored for row in _prediction_rows(item)])
+            new = _insert_new(connection, messages, inserts)
+            _insert_new(connection, predictions, sorted(answers, key=itemgetter("message_id", "task")))
             return new
 
     def window(self, task: str, start: datetime, end: datetime, limit: int | None = None) -> Sequence[RowMapping]:
@@ -153,8 +171,11 @@ class Store:
 
     def add_feedback(self, labels: Sequence[Feedback]) -> int:
         """Write labels; a labeller's second label for a message replaces the first. Gives the number written."""
+        last = {(item.message_id, item.task, item.labeller): item for item in labels}
         with self.transaction() as connection:
-            for item in labels:
+            if connection.dialect.name == "postgresql":  # as on SQLite, the label that is written later counts
+                connection.execute(text("lock table feedback in share row exclusive mode"))
+            for item in last.values():
                 connection.execute(
                     delete(feedback).where(
                         feedback.c.message_id == item.message_id,
@@ -170,10 +191,10 @@ class Store:
                     "labeller": item.labeller,
                     "labelled_at": item.labelled_at,
                 }
-                for item in labels
+                for item in last.values()
             ]
             _insert_new(connection, feedback, rows)
-        return len(labels)
+        return len(last)
 
     def known(self, message_ids: Sequence[str]) -> set[str]:
         """Which of these messages were scored."""
@@ -210,10 +231,11 @@ class Store:
             )
             .join(last, last.c.id == feedback.c.id)
             .join(messages, messages.c.id == feedback.c.message_id)
-            .order_by(messages.c.sent_at, messages.c.id)
         )
         with self.reading() as connection:
-            return connection.execute(query).mappings().all()
+            rows = connection.execute(query).mappings().all()
+        # sorted here: databases disagree about the order of text and of null, and the data's fingerprint about neither
+        return sorted(rows, key=lambda row: (row["sent_at"] or datetime.min.replace(tzinfo=UTC), row["message_id"]))
 
     # leases ---------------------------------------------------------------------------------
 
@@ -246,15 +268,25 @@ def sample_key(message_id: str) -> int:
 
 
 def _engine(url: str, timeout_s: float) -> Engine:
-    is_sqlite = make_url(url).get_backend_name() == "sqlite"
-    engine = create_engine(
-        url,
-        pool_pre_ping=not is_sqlite,
-        connect_args={"timeout": timeout_s} if is_sqlite else {"connect_timeout": max(1, int(timeout_s))},
-    )
-    if is_sqlite:
+    if make_url(url).get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": timeout_s})
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    # "read committed", whatever the server's default: who waited for a lock must see what its last holder wrote
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_timeout=timeout_s,
+        isolation_level="READ COMMITTED",
+        connect_args={"connect_timeout": max(1, int(timeout_s))},
+    )
+
+    def configure(connection: Any, _record: Any) -> None:
+        connection.execute(f"set lock_timeout = {int(timeout_s * 1000)}")
+        connection.commit()
+
+    event.listen(engine, "connect", configure)
     return engine
 
 
@@ -273,7 +305,8 @@ def _insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, A
     if not rows:
         return 0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows).rowcount
+    insert = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(insert, rows).rowcount
 
 
 def _message_row(item: ScoredMessage) -> dict[str, Any]:
