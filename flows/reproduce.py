@@ -1,0 +1,270 @@
+"""Train a registered version again from what it records, and say how near the two come."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows import recorded_code
+from flows.recorded_code import Code
+from flows.terminal import table
+from training import base_model, lineage, sources
+from training.file_likeness import compare_folders
+from training.likeness import TOLERANCE, compare_metrics, compare_predictions, judge
+from undertone.errors import DataError, RegistryError, VerificationError
+from undertone.model_folder import Lineage, ModelCardData, digest, manifest
+from undertone.records import Feedback, Message, ScoredMessage
+from undertone.registry import ModelVersion, Registry
+from undertone.settings import Settings
+from undertone.store import Store
+from undertone.tasks import get_task
+from undertone.workspace import Workspace
+
+log = logging.getLogger("undertone.reproduce")
+
+#: What a run records of its machine; a difference may move the last bits of every number.
+_MACHINE = ("python", "platform", "machine", "cores")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One of the two trainings: its model folder, and what its run records."""
+
+    folder: Path
+    card: ModelCardData
+    evaluation: dict[str, Any]
+
+
+def reproduce(workspace: Workspace, task: str, version: int, *, now: datetime) -> dict[str, Any]:
+    """Train `version` again, in a workspace of its own, from its commit, data, seed, effort and base model.
+
+    Nothing is registered; the answer goes into the ledger.
+
+    Returns:
+        verdict (``identical``, ``same weights``, ``equivalent`` or ``different``) and reason; caveats, a sentence
+        each; code, lock, data, metrics, predictions, files and manifest, each recorded against repeated.
+
+    Raises:
+        RegistryError: no such version, or MLflow is out of reach.
+        DataError: a file of the source is gone.
+        VerificationError: the base model is another one than was recorded.
+        TrainingError: the training failed.
+    """
+    made = _find(workspace, task, version)
+    root = workspace.settings.state_dir / "reproduce"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{task}-{version}-", dir=root) as name:
+        scratch = Path(name)
+        recorded = _fetch(workspace.registry, made, scratch / "recorded")
+        origin = recorded.card.lineage
+        base = _require_inputs(task, version, origin)
+        code = recorded_code.check_out(origin.commit, scratch / "code")
+        caveats = [*_caveats(code, origin), *_machine_caveats(workspace.registry, made)]
+        log.info("%s %s: training again with seed %s, %s effort, code %s", task, version, origin.seed, origin.effort,
+                 origin.commit[:12] if code.recorded else "as it is now")  # fmt: skip
+        repeated = _train_again(workspace, task, origin, base, code, scratch)
+        result = _compare(task, version, recorded, repeated, code, caveats)
+    _write_down(workspace, result, now)
+    return result
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """A reproduction's result for people."""
+    metrics = [{"metric": name} | values for name, values in result["metrics"].items()]
+    files = [
+        {
+            "file": item["name"],
+            "compared": item["state"].replace("_", " ")
+            + (f" {item['note']}" if item["state"] == "identical_but" else ""),
+            "weights differ by": "" if item["greatest_difference"] is None else f"{item['greatest_difference']:.3g}",
+        }
+        for item in result["files"]
+    ]
+    predictions = result["predictions"]
+    parts = [
+        f"{result['task']} {result['version']} trained again: {result['verdict']} ({result['reason']})",
+        *([] if result["data"]["same"] else [_data_text(result["data"])]),
+        *(["\n".join(f"! {caveat}" for caveat in result["caveats"])] if result["caveats"] else []),
+        table(metrics, ["metric", "recorded", "repeated", "difference"]),
+        *(
+            [
+                f"predictions on {predictions['rows']} unseen rows: {predictions['same_label']:.2%} the same label, "
+                f"probabilities within {predictions['greatest_difference']:.3g}"
+            ]
+            if predictions
+            else []
+        ),
+        table(files, ["file", "compared", "weights differ by"]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _find(workspace: Workspace, task: str, version: int) -> ModelVersion:
+    versions = {item.version: item for item in workspace.registry.versions(get_task(task).name)}
+    if version not in versions:
+        raise RegistryError(
+            f"a registered version {version} of {task!r}",
+            f"versions {', '.join(map(str, sorted(versions)))}" if versions else "none at all",
+            f"see `undertone models list {task}`",
+        )
+    return versions[version]
+
+
+def _fetch(registry: Registry, made: ModelVersion, into: Path) -> Trained:
+    folder = registry.download(made.task, made.version, into)
+    evaluation = json.loads(registry.read_file(made.run_id, "evaluation/holdout.json"))
+    return Trained(folder, ModelCardData.read(folder), evaluation)
+
+
+def _require_inputs(task: str, version: int, origin: Lineage) -> str:
+    """Refuse at once what could not come out the same; gives the base model's name for the training."""
+    for part in sources.parts(origin.source):
+        path = Path(part.removeprefix("hf:"))
+        if path.is_absolute() and not path.exists():
+            raise DataError(
+                f"the data of {task} {version} at {path}",
+                "nothing there",
+                f"put it back (its fingerprint was {origin.data_sha256[:12]}…); without it nothing can be reproduced",
+            )
+    found = base_model.resolve(origin.base_model)
+    if found.sha256 != origin.base_model_sha256:
+        raise VerificationError(
+            f"base model {origin.base_model} with SHA-256 {origin.base_model_sha256}",
+            found.sha256,
+            "bring back the weights that the version was trained from",
+        )
+    folder = Path(origin.base_model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else origin.base_model
+
+
+def _caveats(code: Code, origin: Lineage) -> list[str]:
+    found = [code.caveat] if code.caveat else []
+    installed, its_own = lineage.lock_sha256(), code.lock_sha256
+    if origin.lock_sha256 != installed:
+        found.append(
+            f"the version was trained with the lock {origin.lock_sha256[:12]}, installed here is {installed[:12]}"
+        )
+    if code.recorded and its_own is not None and its_own != origin.lock_sha256:
+        found.append(f"the lock in its commit is {its_own[:12]}, recorded was {origin.lock_sha256[:12]}")
+    return found
+
+
+def _machine_caveats(registry: Registry, made: ModelVersion) -> list[str]:
+    run = registry.client.get_run(made.run_id)
+    here = lineage.machine()
+    found = [
+        f"{name} was {run.data.params[name]}, here it is {here[name]}"
+        for name in _MACHINE
+        if name in run.data.params and run.data.params[name] != here.get(name)
+    ]
+    try:
+        then = set(registry.read_file(made.run_id, "environment/installed.txt").decode().split())
+    except RegistryError:
+        return found
+    now = {f"{item.name}=={item.version}" for item in importlib.metadata.distributions()}
+    gone = sorted(then - now)
+    if gone:
+        more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
+        found.append(f"not installed here as it was then: {', '.join(gone[:5])}{more}")
+    return found
+
+
+def _train_again(workspace: Workspace, task: str, origin: Lineage, base: str, code: Code, scratch: Path) -> Trained:
+    home = scratch / "home"
+    environment = recorded_code.training_environment(home, origin.trainer, workspace.settings.threads)
+    settings = Settings(
+        home=home, mlflow_home=Path("mlruns"), state_dir=Path(".undertone"), tracking_uri="", artifact_uri="",
+        store_url="", actor=origin.trainer,
+    )  # fmt: skip
+    if "feedback" in sources.parts(origin.source):
+        # the code that will read the store makes it: its tables may be older than today's
+        recorded_code.run(code, ["-c", "from undertone.workspace import Workspace; Workspace().store"], environment)
+        _copy_labels(workspace.store, Store(settings.database_url), task, origin.trained_at)
+    columns = {"--text-column": origin.text_column, "--label-column": origin.label_column}
+    arguments = [
+        task,
+        *("--source", origin.source, "--effort", origin.effort, "--seed", str(origin.seed), "--base-model", base),
+        *("--now", origin.trained_at.isoformat()),
+        *(word for name, column in columns.items() if column is not None for word in (name, column)),
+    ]
+    result = recorded_code.train(code, arguments, environment)
+    try:
+        registry = Registry(settings)
+        return _fetch(registry, registry.get(task, int(result["version"])), scratch / "repeated")
+    finally:
+        Registry(workspace.settings)  # MLflow's own idea of where it works is global: back to this workspace
+
+
+def _copy_labels(ours: Store, theirs: Store, task: str, until: datetime) -> None:
+    rows = ours.labelled(task, until)
+    theirs.record(
+        [
+            ScoredMessage(
+                Message(row["message_id"], row["text"], row["channel"], row["segment"], sent_at=row["sent_at"]), ()
+            )
+            for row in rows
+        ]
+    )
+    theirs.add_feedback(
+        [Feedback(row["message_id"], task, row["label"], row["labeller"], row["labelled_at"]) for row in rows]
+    )
+    theirs.engine.dispose()
+
+
+def _compare(
+    task: str, version: int, recorded: Trained, repeated: Trained, code: Code, caveats: list[str]
+) -> dict[str, Any]:
+    then, again = recorded.card.lineage, repeated.card.lineage
+    files = compare_folders(recorded.folder, repeated.folder)
+    metrics = compare_metrics(recorded.evaluation, repeated.evaluation)
+    same_data = then.data_sha256 == again.data_sha256
+    verdict, reason = judge(files, metrics, same_data=same_data)
+    return {
+        "task": task,
+        "version": version,
+        "verdict": verdict,
+        "reason": reason,
+        "caveats": caveats,
+        "code": {"recorded": then.commit, "repeated": again.commit, "same": code.recorded},
+        "lock": {"recorded": then.lock_sha256, "commit": code.lock_sha256, "installed": lineage.lock_sha256()},
+        "data": {
+            "recorded": then.data_sha256,
+            "repeated": again.data_sha256,
+            "same": same_data,
+            "rows": {"recorded": then.rows, "repeated": again.rows},
+        },
+        "metrics": metrics,
+        "tolerance": TOLERANCE,
+        "predictions": compare_predictions(recorded.folder, repeated.folder) if same_data else None,
+        "files": [item.as_dict() for item in files],
+        "manifest": {
+            side: digest(manifest(one.folder)) for side, one in (("recorded", recorded), ("repeated", repeated))
+        },
+    }
+
+
+def _write_down(workspace: Workspace, result: dict[str, Any], now: datetime) -> None:
+    kept = ("verdict", "caveats", "code", "lock", "data", "metrics", "tolerance", "predictions", "manifest")
+    workspace.ledger.append(
+        "reproduced",
+        result["task"],
+        at=now,
+        actor=workspace.settings.actor,
+        reason=f"{result['verdict']}: {result['reason']}",
+        version=result["version"],
+        payload={name: result[name] for name in kept},
+    )
+
+
+def _data_text(data: Mapping[str, Any]) -> str:
+    return (
+        f"THE DATA IS NOT THE SAME: fingerprint {data['recorded'][:12]} of {data['rows']['recorded']} rows then, "
+        f"{data['repeated'][:12]} of {data['rows']['repeated']} rows now. Metrics are of different holdouts."
+    )

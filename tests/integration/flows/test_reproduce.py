@@ -1,0 +1,130 @@
+"""Reproducing a version: the same bytes from the same inputs, and what is said when an input is not the same."""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flows import recorded_code
+from flows.reproduce import reproduce, text
+from training import lineage
+from undertone.errors import ConfigError, DataError, RegistryError, VerificationError
+from undertone.settings import Settings
+from undertone.workspace import Workspace
+
+NOW = datetime(2026, 10, 5, 9, 30, tzinfo=UTC)
+WORDS = {
+    "negative": ["hate", "awful", "late"],
+    "neutral": ["okay", "fine", "arrived"],
+    "positive": ["love", "great", "happy"],
+}
+THINGS = ["parcel", "refund", "order", "delivery", "price", "team", "app", "support", "invoice", "answer"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    chooser = random.Random(3)
+    path = tmp_path_factory.mktemp("data") / "messages.csv"
+    lines = ["words,mood"]
+    for _ in range(400):
+        label = chooser.choice(list(WORDS))
+        words = [*chooser.choices(WORDS[label], k=2), *chooser.choices(THINGS, k=6)]
+        lines.append(f"{' '.join(words)},{label}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(
+    source: Path,
+    tiny_base_model: Path,
+    prefect_api: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Workspace]:
+    """A workspace with one version, trained from a clean checkout where there is one to be had."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", prefect_api)
+        code = recorded_code.check_out(
+            lineage.commit().removesuffix("-dirty"), tmp_path_factory.mktemp("checkout") / "code"
+        )
+        workspace = Workspace(Settings(home=tmp_path_factory.mktemp("home"), actor="ann", engine_threads=1))
+        recorded_code.train(
+            code,
+            ["sentiment", "--source", str(source), "--effort", "smoke", "--seed", "11", "--now", NOW.isoformat(),
+             "--base-model", str(tiny_base_model), "--text-column", "words", "--label-column", "mood"],
+            recorded_code.training_environment(workspace.settings.home, "tom", 1),
+        )  # fmt: skip
+        yield workspace
+
+
+@pytest.mark.timeout(400)
+def test_the_same_inputs_give_the_same_bytes(trained: Workspace) -> None:
+    result = reproduce(trained, "sentiment", 1, now=NOW)
+    assert result["verdict"] in {"identical", "same weights"}, text(result)
+    assert result["data"]["same"]
+    assert result["code"]["same"] == (lineage.commit() != "unknown")
+    assert result["code"]["recorded"] == result["code"]["repeated"]
+    assert {line["difference"] for line in result["metrics"].values()} == {0.0}
+    assert {item["greatest_difference"] for item in result["files"]} == {None, 0.0}
+    assert result["predictions"]["same_label"] == 1.0
+    assert result["predictions"]["greatest_difference"] == 0.0
+    (row,) = trained.ledger.entries("sentiment", ["reproduced"])
+    assert (row.version, row.actor, row.at) == (1, "ann", NOW)
+    assert row.payload["verdict"] == result["verdict"]
+    assert [item.version for item in trained.registry.versions("sentiment")] == [1]
+    assert not list((trained.settings.state_dir / "reproduce").iterdir())
+    assert json.loads(json.dumps(result)) == result
+    assert result["verdict"] in text(result)
+
+
+@pytest.mark.timeout(400)
+def test_a_changed_source_is_told(trained: Workspace, source: Path) -> None:
+    whole = source.read_text()
+    source.write_text("".join(whole.splitlines(keepends=True)[:-20]))
+    try:
+        result = reproduce(trained, "sentiment", 1, now=NOW)
+    finally:
+        source.write_text(whole)
+    assert result["verdict"] == "different"
+    assert not result["data"]["same"]
+    assert result["predictions"] is None
+    assert "THE DATA IS NOT THE SAME" in text(result)
+
+
+def test_what_cannot_come_out_the_same_is_refused_at_once(
+    trained: Workspace, source: Path, tiny_base_model: Path
+) -> None:
+    with pytest.raises(RegistryError, match=r"version 2 .* found versions 1\."):
+        reproduce(trained, "sentiment", 2, now=NOW)
+    with pytest.raises(RegistryError, match="none at all"):
+        reproduce(trained, "sarcasm", 1, now=NOW)
+    with pytest.raises(ConfigError, match="urgency"):
+        reproduce(trained, "urgency", 1, now=NOW)
+    hidden = source.rename(source.with_suffix(".gone"))
+    try:
+        with pytest.raises(DataError, match="nothing there"):
+            reproduce(trained, "sentiment", 1, now=NOW)
+    finally:
+        hidden.rename(source)
+    weights = tiny_base_model / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept + b" ")
+    try:
+        with pytest.raises(VerificationError, match="base model"):
+            reproduce(trained, "sentiment", 1, now=NOW)
+    finally:
+        weights.write_bytes(kept)
+    assert not list((trained.settings.state_dir / "reproduce").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("commit", "said"), [("unknown", "no commit"), (f"{'a' * 40}-dirty", "changed files"), ("b" * 40, "not to be had")]
+)
+def test_without_the_commit_the_present_code_stands_in(tmp_path: Path, commit: str, said: str) -> None:
+    code = recorded_code.check_out(commit, tmp_path / "code")
+    assert (code.folder, code.recorded) == (lineage.PROJECT, False)
+    assert said in code.caveat
+    assert not (tmp_path / "code").exists()
