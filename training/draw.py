@@ -1,4 +1,4 @@
-"""Two pictures of an evaluation: what is confused with what, and whether confidence can be believed."""
+"""Pictures for the registry: what is confused with what, whether confidence can be believed, and the gate's verdict."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undertone.tasks import TaskSpec
+from undertone.tasks import GatePolicy, TaskSpec
 
 if TYPE_CHECKING:
     from training.evaluate import Evaluation
+    from training.verdict import GateVerdict
 
 _INK, _GREY, _BLUE, _RED = "#1f2933", "#9aa5b1", "#2f6f9f", "#c0492b"
 
@@ -82,6 +83,101 @@ def draw_calibration(probabilities: NDArray[Any], labels: NDArray[Any], path: Pa
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
     return _save(figure, path)
+
+
+def draw_gate(verdict: GateVerdict, policy: GatePolicy, path: Path) -> Path:
+    """Draw the gate's verdict as PNG: scores by slice with the floors, differences with their intervals, behaviour.
+
+    Args:
+        verdict: the gate's.
+        policy: the limits that it applied.
+        path: where the picture goes.
+    """
+    compared = verdict.interval is not None
+    names = ["all rows", *(f"{part.name.replace('=', ': ').replace('_', ' ')}" for part in verdict.slices)]
+    height = 1.5 + 0.27 * len(names)
+    figure = _figure((9.6, height + 1.6))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(height, 1.6))
+    scores, *others = upper.subplots(1, 2 if compared else 1, sharey=True, squeeze=False)[0]
+    _draw_scores(scores, verdict, policy, names)
+    if compared:
+        _draw_differences(others[0], verdict, policy)
+    _draw_behaviour(lower.subplots(), verdict, policy)
+    broken = [line.name for line in verdict.lines if not line.passed]
+    title = f"Gate {'refused' if broken else 'passed'} ({verdict.verdict.replace('_', ' ')})"
+    figure.suptitle(
+        title + (f": {', '.join(broken)}" if broken else ""),
+        x=0.01,
+        ha="left",
+        fontsize=11,
+        weight="bold",
+        color=_RED if broken else _INK,
+    )
+    return _save(figure, path)
+
+
+def _draw_scores(axes: Any, verdict: GateVerdict, policy: GatePolicy, names: list[str]) -> None:
+    overall = next((line.found for line in verdict.lines if line.name == "macro-F1"), None)
+    ours = [overall if isinstance(overall, float) else None, *(part.challenger for part in verdict.slices)]
+    first = None if verdict.difference is None or ours[0] is None else ours[0] - verdict.difference
+    theirs = [first, *(part.champion for part in verdict.slices)]
+    faint = [False, *(part.too_few for part in verdict.slices)]
+    for row, (score, rival, few) in enumerate(zip(ours, theirs, faint, strict=True)):
+        floor = policy.slice_floor if row else policy.floor
+        if rival is not None:
+            axes.scatter(rival, row, s=34, facecolors="white", edgecolors=_GREY, zorder=3)
+        if score is not None:
+            colour = _GREY if few else _RED if score < floor else _BLUE
+            axes.scatter(score, row, s=34, color=colour, alpha=0.5 if few else 1, zorder=4)
+        if not few:
+            axes.plot([floor, floor], [row - 0.36, row + 0.36], color=_INK, linewidth=1.4)
+    rows = [""] + [f"  ({part.rows:,}{', too few' if part.too_few else ''})" for part in verdict.slices]
+    axes.set_yticks(range(len(names)), [name + count for name, count in zip(names, rows, strict=True)])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    champion = ", ○ champion" if verdict.interval is not None else ""
+    axes.set_title(f"macro-F1   (● challenger{champion}, | floor)", loc="left", fontsize=9)
+    _calm(axes)
+
+
+def _draw_differences(axes: Any, verdict: GateVerdict, policy: GatePolicy) -> None:
+    parts = [(verdict.difference, verdict.interval, verdict.verdict in ("better", "not_worse"))]
+    parts += [(part.difference, part.interval, part.upper is None or part.upper >= 0) for part in verdict.slices]
+    for row, (difference, bounds, fine) in enumerate(parts):
+        limit = policy.slice_margin if row else policy.margin
+        if difference is None or bounds is None:
+            continue
+        fine = fine or (row > 0 and difference >= -limit)
+        colour = _BLUE if fine else _RED
+        axes.plot(bounds, [row, row], color=colour, linewidth=2.4 if row == 0 else 1.3)
+        axes.scatter(difference, row, s=30, color=colour, zorder=3)
+        axes.plot([-limit, -limit], [row - 0.36, row + 0.36], color=_INK, linewidth=1.4)
+    axes.axvline(0, color=_GREY, linewidth=0.8)
+    axes.set_title("challenger less champion   (95 % interval, | margin)", loc="left", fontsize=9)
+    axes.tick_params(labelleft=False)
+    _calm(axes)
+
+
+def _draw_behaviour(axes: Any, verdict: GateVerdict, policy: GatePolicy) -> None:
+    limits = {"negation": policy.min_negation}
+    for row, check in enumerate(verdict.behaviour):
+        limit = limits.get(check.name, policy.min_invariance)
+        held = limit is None or check.share >= limit
+        axes.barh(row, check.share, height=0.55, color=_BLUE if held else _RED, alpha=0.55)
+        if limit is not None:
+            axes.plot([limit, limit], [row - 0.36, row + 0.36], color=_INK, linewidth=1.4)
+        axes.text(1.005, row, f"{check.share:.1%}", va="center", fontsize=8, color=_INK)
+    axes.set_yticks(range(len(verdict.behaviour)), [f"{check.name} ({check.cases})" for check in verdict.behaviour])
+    axes.set_ylim(len(verdict.behaviour) - 0.4, -0.6)
+    axes.set_xlim(0.5, 1)
+    axes.set_title("behaviour: share of cases that held   (| least)", loc="left", fontsize=9)
+    _calm(axes)
+
+
+def _calm(axes: Any) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="y", color=_GREY, alpha=0.2)
 
 
 def _figure(size: tuple[float, float]) -> Any:

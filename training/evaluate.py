@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.draw import draw_calibration, draw_confusion
+from training.resample import interval, resample, slice_macro_f1
+from training.slices import membership, words_of
 from undertone.errors import DataError
 from undertone.model_folder import REFERENCE, REFERENCE_COLUMNS
 from undertone.tasks import TaskSpec
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
     from undertone.engine import Scores
 
@@ -36,9 +38,6 @@ ECE_BINS = 15
 #: Slices with fewer rows say too_few in place of a score.
 SLICE_ROWS = 30
 
-#: Length buckets in words: short up to the first number, medium up to the second, long beyond.
-LENGTH_WORDS = (10, 25)
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -52,7 +51,9 @@ class Evaluation:
         ece: expected calibration error, 15 bins of equal width.
         per_class: label to precision, recall, f1 and support.
         confusion: counts, true label by row and predicted label by column, in the spec's label order.
-        slices: ``"channel=chat"`` to rows, macro_f1 (None below 30 rows) and too_few.
+        slices: ``"channel=chat"`` to rows, macro_f1 and interval (None below 30 rows) and too_few. A slice's macro-F1
+            is that of the labels with at least five rows in it.
+        interval: 95 % bootstrap interval of macro_f1.
     """
 
     rows: int
@@ -63,11 +64,13 @@ class Evaluation:
     per_class: dict[str, dict[str, float]]
     confusion: tuple[tuple[int, ...], ...]
     slices: dict[str, dict[str, Any]]
+    interval: tuple[float, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
         values = asdict(self)
         values["confusion"] = [list(row) for row in self.confusion]
+        values["interval"] = None if self.interval is None else list(self.interval)
         return values
 
     def metrics(self) -> dict[str, float]:
@@ -108,6 +111,7 @@ def evaluate(probabilities: NDArray[Any], frame: DataFrame, spec: TaskSpec) -> E
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(truth, predicted, len(spec.labels))
     precision, recall, f1 = class_scores(confusion)
+    bounds, slices = _resampled(frame, spec, truth, predicted)
     return Evaluation(
         rows=len(frame),
         macro_f1=float(f1.mean()),
@@ -124,7 +128,8 @@ def evaluate(probabilities: NDArray[Any], frame: DataFrame, spec: TaskSpec) -> E
             for index, label in enumerate(spec.labels)
         },
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
-        slices=_slices(frame, spec, truth, predicted),
+        slices=slices,
+        interval=bounds,
     )
 
 
@@ -214,8 +219,8 @@ def write_reference(folder: Path, frame: DataFrame, scores: Scores, spec: TaskSp
         "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
         "confidence": pa.array(probabilities.max(axis=1).astype(np.float64), pa.float64()),
         "length": pa.array([len(text) for text in frame["text"]], pa.int64()),
-        "channel": pa.array(_words(frame, "channel"), pa.string()),
-        "segment": pa.array(_words(frame, "segment"), pa.string()),
+        "channel": pa.array(words_of(frame, "channel"), pa.string()),
+        "segment": pa.array(words_of(frame, "segment"), pa.string()),
         "embedding": pa.array([row.astype("<f2").tobytes() for row in scores.embeddings], pa.binary()),
     }
     path = folder / REFERENCE
@@ -234,46 +239,30 @@ def _indices(frame: DataFrame, spec: TaskSpec) -> NDArray[np.int64]:
     return np.array([index[label] for label in frame["label"]], dtype=np.int64)
 
 
-def _slices(
+def _resampled(
     frame: DataFrame, spec: TaskSpec, truth: NDArray[Any], predicted: NDArray[Any]
-) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for column in spec.slices:
-        values = _length_buckets(frame["text"]) if column == "length" else _words(frame, column)
-        named = np.array(["" if value is None else value for value in values], dtype=object)
-        names = ("short", "medium", "long") if column == "length" else sorted(set(named))
-        for name in names:
-            rows = np.flatnonzero(named == name)
-            if not name or not len(rows):
-                continue
-            enough = len(rows) >= SLICE_ROWS
-            found[f"{column}={name}"] = {
-                "rows": len(rows),
-                "macro_f1": _present_macro_f1(truth[rows], predicted[rows], len(spec.labels)) if enough else None,
-                "too_few": not enough,
-            }
-    return found
-
-
-def _present_macro_f1(truth: NDArray[Any], predicted: NDArray[Any], classes: int) -> float:
-    """Macro-F1 over the classes that occur in the slice, so that an absent class does not count as a failure."""
-    confusion = confusion_matrix(truth, predicted, classes)
-    present = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
-    return float(class_scores(confusion)[2][present].mean())
-
-
-def _length_buckets(texts: Series) -> list[str]:
-    short, medium = LENGTH_WORDS
-    words = [len(text.split()) for text in texts]
-    return ["short" if count <= short else "medium" if count <= medium else "long" for count in words]
-
-
-def _words(frame: DataFrame, column: str) -> list[str | None]:
-    """A column as words, None where it is empty or the data has no such column."""
-    if column not in frame:
-        return [None] * len(frame)
-    missing = frame[column].isna()
-    return [None if gone else str(value) for value, gone in zip(frame[column], missing, strict=True)]
+) -> tuple[tuple[float, float], dict[str, dict[str, Any]]]:
+    """The interval of macro-F1, and the slices with theirs."""
+    classes, parts = len(spec.labels), membership(frame, spec.slices)
+    scored = {
+        name: score
+        for name, rows in parts.items()
+        if rows.sum() >= SLICE_ROWS and np.isfinite(score := slice_macro_f1(truth[rows], predicted[rows], classes))
+    }
+    scores = resample(
+        truth, [predicted], classes, (None, *(parts[name] for name in scored)), keys=frame["text"].tolist()
+    )
+    bounds = {name: list(interval(values[0])) for name, values in zip(scored, scores[1:], strict=True)}
+    slices = {
+        name: {
+            "rows": int(rows.sum()),
+            "macro_f1": scored.get(name),
+            "interval": bounds.get(name),
+            "too_few": name not in scored,
+        }
+        for name, rows in parts.items()
+    }
+    return interval(scores[0, 0]), slices
 
 
 def _metric_name(name: str) -> str:

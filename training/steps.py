@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,19 @@ from numpy.typing import NDArray
 
 from training import base_model, lineage, track
 from training.calibrate import fit_temperature
+from training.contest import hold_contest
 from training.data import load, split, summary
 from training.effort import get_effort
 from training.evaluate import Evaluation, draw_calibration, draw_confusion, write_reference
 from training.evaluate import evaluate as evaluate_scores
+from training.evidence import digests, holdout_sha256, write_evidence
 from training.finetune import subsample
-from training.gate import GateVerdict, decide
+from training.gate import GateVerdict
+from training.verdict import show
 from training.work import Request, Work, open_work
 from undertone.engine import Engine, Scores, calibrated
 from undertone.errors import UndertoneError
+from undertone.evidence import FOLDER
 from undertone.model_folder import Lineage, ModelCardData, digest, manifest, refuse_code
 from undertone.records import utc
 from undertone.registry import ModelVersion
@@ -126,10 +131,11 @@ def evaluate(workspace: Workspace, work: Work, scores: Path, run_id: str) -> Eva
     probabilities = _probabilities(work, scores, "holdout")
     evaluation = evaluate_scores(probabilities, frame, spec)
     write_reference(work.model, *_unseen(work, scores), spec)
-    work.pictures.mkdir(exist_ok=True)
-    draw_confusion(evaluation, spec, work.pictures / "confusion.png")
-    draw_calibration(probabilities, _indices(frame["label"].tolist(), spec), work.pictures / "calibration.png")
-    track.log_evaluation(workspace.registry, run_id, evaluation, work.pictures)
+    shutil.rmtree(_evidence(work))  # what an interrupted training left
+    folder = _evidence(work)
+    draw_confusion(evaluation, spec, folder / "confusion.png")
+    draw_calibration(probabilities, _indices(frame["label"].tolist(), spec), folder / "calibration.png")
+    track.log_evaluation(workspace.registry, run_id, evaluation, folder)
     return evaluation
 
 
@@ -171,31 +177,26 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
 def judge(workspace: Workspace, work: Work, scores: Path, made: ModelVersion, evaluation: Evaluation) -> GateVerdict:
     """Run the gate on what evaluation measured, against the champion's own bytes on the same holdout.
 
-    The verdict goes on the version (a tag and the description), into its run, and into the ledger.
-    A champion that cannot be scored is a requirement not met: the gate fails closed.
+    The verdict goes on the version (a tag and the description) and into the ledger, with the digests of the evidence
+    that goes into the run. A champion that cannot be scored is a requirement not met: the gate fails closed.
     """
-    spec = get_task(work.request.task)
-    frame = _capped(work, "holdout")
+    spec, policy = get_task(work.request.task), workspace.settings.gate_policy(work.request.task)
     champion = workspace.registry.champion(work.request.task)
-    if champion is None:
-        verdict = decide(evaluation, None, spec.gate, challenger_labels=spec.labels, champion_labels=None, paired=None)
-    else:
-        labels, rival = _score_champion(workspace, work, champion, frame)
-        paired = None
-        if rival is not None and labels == spec.labels:
-            truth = _indices(frame["label"].tolist(), spec)
-            ours = _probabilities(work, scores, "holdout").argmax(axis=1)
-            paired = (truth, ours, rival.argmax(axis=1))
-        verdict = decide(
-            evaluation,
-            None if paired is None or rival is None else evaluate_scores(rival, frame, spec),
-            spec.gate,
-            challenger_labels=spec.labels,
-            champion_labels=labels,
-            paired=paired,
+    log.info("%s: the gate, against %s", spec.name, f"version {champion.version}" if champion else "its policy alone")
+    with _champion_engine(workspace, work, champion) as engine:
+        contest = hold_contest(
+            _capped(work, "holdout"),
+            spec,
+            policy,
+            evaluation=evaluation,
+            probabilities=_probabilities(work, scores, "holdout"),
+            challenger=Engine(work.model, workspace.settings.threads),
+            champion=engine,
+            champion_labels=engine.labels if engine else None if champion is None else (),
         )
-    _record(workspace, work, made, verdict, champion)
-    return verdict
+    write_evidence(_evidence(work), contest, evaluation, policy)
+    _record(workspace, work, made, contest.verdict, champion)
+    return contest.verdict
 
 
 def outcome(made: ModelVersion, evaluation: Evaluation, verdict: GateVerdict) -> dict[str, Any]:
@@ -210,18 +211,20 @@ def outcome(made: ModelVersion, evaluation: Evaluation, verdict: GateVerdict) ->
     }
 
 
-def _score_champion(
-    workspace: Workspace, work: Work, champion: ModelVersion, frame: DataFrame
-) -> tuple[tuple[str, ...], NDArray[Any] | None]:
+@contextmanager
+def _champion_engine(workspace: Workspace, work: Work, champion: ModelVersion | None) -> Iterator[Engine | None]:
+    """An engine on the champion's registered bytes; None where there is no champion or it does not load."""
     folder = work.folder / "champion"
     shutil.rmtree(folder, ignore_errors=True)
+    engine = None
     try:
-        workspace.registry.download(champion.task, champion.version, folder)
-        engine = Engine(folder, workspace.settings.threads)
-        return engine.labels, engine.score(frame["text"].tolist()).probabilities
+        if champion is not None:
+            workspace.registry.download(champion.task, champion.version, folder)
+            engine = Engine(folder, workspace.settings.threads)
     except UndertoneError as error:
-        log.warning("the champion %s %s cannot be scored: %s", champion.task, champion.version, error)
-        return (), None
+        log.warning("the champion %s cannot be scored: %s", champion, error)
+    try:
+        yield engine
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -229,12 +232,13 @@ def _score_champion(
 def _record(
     workspace: Workspace, work: Work, made: ModelVersion, verdict: GateVerdict, champion: ModelVersion | None
 ) -> None:
-    registry, request = workspace.registry, work.request
+    registry, request, folder = workspace.registry, work.request, _evidence(work)
+    holdout, evidence = _capped(work, "holdout"), digests(folder)
+    registry.client.log_artifacts(made.run_id, str(folder), FOLDER)
     registry.tag(made.task, made.version, {"undertone.gate": "passed" if verdict.passed else "failed"})
     registry.describe(made.task, made.version, verdict.as_markdown())
-    registry.client.log_dict(made.run_id, verdict.as_dict(), "evaluation/gate.json")
     refused = "; ".join(
-        f"{line.name} {line.found}, required {line.required}" for line in verdict.lines if not line.passed
+        f"{line.name} {show(line.found)}, required {line.required}" for line in verdict.lines if not line.passed
     )
     workspace.ledger.append(
         "gate",
@@ -247,9 +251,19 @@ def _record(
             **verdict.as_dict(),
             "manifest_sha256": made.tags["undertone.manifest_sha256"],
             "champion": champion.version if champion else None,
-            "policy": get_task(request.task).gate.model_dump(),
+            "policy": workspace.settings.gate_policy(request.task).model_dump(),
+            "holdout_sha256": holdout_sha256(holdout),
+            "holdout_rows": len(holdout),
+            "evidence": evidence,
         },
     )
+
+
+def _evidence(work: Work) -> Path:
+    """The folder of files that the gate's ledger row names by digest."""
+    folder = work.folder / "evidence"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _card(work: Work, temperature: float) -> ModelCardData:

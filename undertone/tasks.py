@@ -17,9 +17,28 @@ class GatePolicy(_Frozen):
     """What a challenger must reach before a person may approve it. Scores are fractions of 1."""
 
     floor: float = Field(0.60, ge=0, le=1, description="least macro-F1 on the holdout")
-    margin: float = Field(0.01, ge=0, le=1, description="macro-F1 the challenger may lose to the champion")
+    margin: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="macro-F1 the challenger may lose to the champion: the 95 % interval stays above it",
+    )
     max_ece: float = Field(0.15, ge=0, le=1, description="greatest expected calibration error")
     min_rows: int = Field(200, ge=1, description="fewest holdout rows on which a verdict is given")
+    slice_floor: float = Field(0.50, ge=0, le=1, description="least macro-F1 on each slice")
+    slice_margin: float = Field(
+        0.05, ge=0, le=1, description="macro-F1 a slice may lose to the champion; more is refused where significant"
+    )
+    slice_min_rows: int = Field(100, ge=30, description="slices with fewer holdout rows are not judged")
+    max_latency_ratio: float = Field(
+        1.5, gt=0, description="greatest median time for one message, as a multiple of the champion's"
+    )
+    min_invariance: float = Field(
+        0.85, ge=0, le=1, description="least share of labels that stay when names, emoji or one typo change a message"
+    )
+    min_negation: float | None = Field(
+        None, ge=0, le=1, description="least share of sentences of praise that lose by a `not`; None: not asked"
+    )
 
 
 class DriftPolicy(_Frozen):
@@ -66,7 +85,11 @@ class TaskSpec(_Frozen):
     primary_metric: str = "macro_f1"
     source: str = "sample"
     label_column: str | None = Field(None, description="column read when the source has no `label`")
-    slices: tuple[str, ...] = ("channel", "segment", "length")
+    slices: tuple[str, ...] = Field(
+        ("channel", "segment", "length", "negation", "sarcasm_cue"),
+        description="parts of the holdout judged on their own: columns, and what `training.slices` reads from the text",
+    )
+    praise_label: str | None = Field(None, description="label that a `not` makes less likely in a sentence of praise")
     min_rows_per_class: int = Field(20, ge=2)
     gate: GatePolicy = GatePolicy()
     drift: DriftPolicy = DriftPolicy()
@@ -76,6 +99,8 @@ class TaskSpec(_Frozen):
     def _distinct(self) -> TaskSpec:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"task {self.name}: labels repeat in {self.labels}")
+        if self.praise_label is not None and self.praise_label not in self.labels:
+            raise ValueError(f"task {self.name}: praise_label {self.praise_label!r} is none of {self.labels}")
         return self
 
     @property
@@ -92,7 +117,8 @@ SENTIMENT = TaskSpec(
     name="sentiment",
     title="Is the customer content?",
     labels=("negative", "neutral", "positive"),
-    gate=GatePolicy(floor=0.80),
+    praise_label="positive",
+    gate=GatePolicy(floor=0.80, slice_floor=0.60, min_negation=0.90),
 )
 SARCASM = TaskSpec(
     name="sarcasm",
@@ -104,7 +130,8 @@ EMOTION = TaskSpec(
     name="emotion",
     title="What does the customer feel?",
     labels=("anger", "joy", "optimism", "sadness"),
-    gate=GatePolicy(floor=0.65),
+    praise_label="joy",
+    gate=GatePolicy(floor=0.65, min_negation=0.90),
 )
 
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (SENTIMENT, SARCASM, EMOTION)}

@@ -87,8 +87,21 @@ def test_slices_partition_the_rows_and_small_ones_have_no_score():
         "length=medium": 31,
         "length=long": 18,
     }
-    assert found.slices["channel=chat"] == {"rows": 50, "macro_f1": 1.0, "too_few": False}
-    assert found.slices["channel=mail"] == {"rows": 29, "macro_f1": None, "too_few": True}
+    assert found.slices["channel=chat"] == {"rows": 50, "macro_f1": 1.0, "interval": [1.0, 1.0], "too_few": False}
+    assert found.slices["channel=mail"] == {"rows": 29, "macro_f1": None, "interval": None, "too_few": True}
+
+
+def test_the_interval_holds_the_score_and_does_not_depend_on_the_order_of_rows():
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 2, 300)
+    predicted = np.where(generator.random(300) < 0.2, 1 - truth, truth)
+    frame = frame_of([SPEC.labels[index] for index in truth]).assign(text=[f"text {n}" for n in range(300)])
+    found = evaluate(certain(predicted.tolist()), frame, SPEC)
+    low, high = found.interval
+    assert low < found.macro_f1 < high
+    assert high - low == pytest.approx(4 * (2 / 3) * np.sqrt(0.2 * 0.8 / 300), rel=0.15)
+    order = generator.permutation(300)
+    assert evaluate(certain(predicted[order].tolist()), frame.iloc[order], SPEC).interval == found.interval
 
 
 def test_metrics_are_flat_floats_under_names_that_mlflow_takes():

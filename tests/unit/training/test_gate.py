@@ -10,24 +10,51 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.behaviour import EMOJI, NAMES, NEGATION, TYPOS, Check
 from training.evaluate import Evaluation, evaluate
-from training.gate import bootstrap_interval, decide, mcnemar
+from training.gate import Paired, decide
+from training.latency import Latency
+from training.slices import membership
 from undertone.tasks import GatePolicy, TaskSpec
 
-SPEC = TaskSpec(name="mood", labels=("sad", "glad", "calm"))
-POLICY = GatePolicy(floor=0.5, margin=0.02, max_ece=1.0, min_rows=10)
+SPEC = TaskSpec(name="mood", labels=("sad", "glad", "calm"), praise_label="glad")
+POLICY = GatePolicy(floor=0.5, margin=0.05, max_ece=1.0, min_rows=10, slice_floor=0.0, min_negation=0.9)
+WELL_BEHAVED = tuple(Check(name, 100, 100) for name in (NAMES, EMOJI, TYPOS, NEGATION))
+EQUALLY_FAST = Latency(10.0, 10.0)
+ALONE = {
+    "challenger_labels": SPEC.labels,
+    "champion_labels": None,
+    "paired": None,
+    "latency": Latency(10.0),
+    "behaviour": WELL_BEHAVED,
+}
 
 
-def evaluation_of(truth: np.ndarray, predicted: np.ndarray, spec: TaskSpec = SPEC) -> Evaluation:
-    words = [spec.labels[index] for index in truth]
-    return evaluate(
-        np.eye(len(spec.labels))[predicted], pd.DataFrame({"text": ["a"] * len(words), "label": words}), spec
-    )
+def frame_of(truth: np.ndarray, spec: TaskSpec = SPEC) -> pd.DataFrame:
+    """Rows in two channels, known by their place."""
+    texts = [f"message {number:05d}" for number in range(len(truth))]
+    channels = ["chat" if number % 2 else "email" for number in range(len(truth))]
+    return pd.DataFrame({"text": texts, "label": [spec.labels[index] for index in truth], "channel": channels})
 
 
-def judge(truth, ours, theirs, policy=POLICY, **changes):
-    arguments = {"challenger_labels": SPEC.labels, "champion_labels": SPEC.labels, "paired": (truth, ours, theirs)}
-    return decide(evaluation_of(truth, ours), evaluation_of(truth, theirs), policy, **arguments | changes)
+def evaluation_of(truth: np.ndarray, predicted: np.ndarray, frame: pd.DataFrame | None = None) -> Evaluation:
+    return evaluate(np.eye(3)[predicted], frame_of(truth) if frame is None else frame, SPEC)
+
+
+def judge(truth, ours, theirs, policy=POLICY, frame=None, **changes):
+    frame = frame_of(truth) if frame is None else frame
+    arguments = {
+        "challenger_labels": SPEC.labels,
+        "champion_labels": SPEC.labels,
+        "paired": Paired(truth, ours, theirs, frame["text"].tolist(), membership(frame, SPEC.slices)),
+        "latency": EQUALLY_FAST,
+        "behaviour": WELL_BEHAVED,
+    }
+    return decide(evaluation_of(truth, ours, frame), evaluation_of(truth, theirs, frame), policy, **arguments | changes)
+
+
+def failed(verdict) -> list[str]:
+    return [line.name for line in verdict.lines if not line.passed]
 
 
 def noisy(truth: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -42,11 +69,10 @@ predictions = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(s
 
 def test_the_first_model_is_measured_against_the_policy_alone():
     good, bad = evaluation_of(TRUTH, noisy(TRUTH, 0.1, 1)), evaluation_of(TRUTH, noisy(TRUTH, 0.8, 1))
-    first = {"challenger_labels": SPEC.labels, "champion_labels": None, "paired": None}
-    assert decide(good, None, POLICY, **first).passed
-    refused = decide(bad, None, POLICY, **first)
+    assert decide(good, None, POLICY, **ALONE).passed
+    refused = decide(bad, None, POLICY, **ALONE)
     assert not refused.passed
-    assert [line.name for line in refused.lines if not line.passed] == ["macro-F1"]
+    assert failed(refused) == ["macro-F1"]
     assert refused.verdict == "first"
     assert refused.difference is None
 
@@ -57,15 +83,45 @@ def test_the_first_model_is_measured_against_the_policy_alone():
         ({}, {"min_rows": 1_001}, "rows"),
         ({}, {"floor": 0.95}, "macro-F1"),
         ({"ece": 0.16}, {"max_ece": 0.15}, "calibration error"),
+        ({}, {"slice_floor": 0.95}, "slices"),
     ],
 )
 def test_each_requirement_refuses_alone(change, policy, line):
     good = dataclasses.replace(evaluation_of(TRUTH, noisy(TRUTH, 0.1, 1)), **change)
-    verdict = decide(
-        good, None, POLICY.model_copy(update=policy), challenger_labels=SPEC.labels, champion_labels=None, paired=None
-    )
-    assert [entry.name for entry in verdict.lines if not entry.passed] == [line]
+    verdict = decide(good, None, POLICY.model_copy(update=policy), **ALONE)
+    assert failed(verdict) == [line]
     assert not verdict.passed
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"latency": Latency(15.1, 10.0)}, "latency of one message"),
+        ({"latency": Latency(15.0)}, "latency of one message"),
+        ({"latency": Latency(float("nan"), 10.0)}, "latency of one message"),
+        ({"latency": None}, "latency of one message"),
+        ({"behaviour": (*WELL_BEHAVED[:-1], Check(NEGATION, 100, 89))}, "negation"),
+        ({"behaviour": (Check(NAMES, 100, 84), *WELL_BEHAVED[1:])}, "names swapped"),
+        ({"behaviour": (Check(NAMES, 0, 0), *WELL_BEHAVED[1:])}, "names swapped"),
+        ({"behaviour": WELL_BEHAVED[1:]}, "names swapped"),
+    ],
+)
+def test_slow_ill_behaved_or_unmeasured_is_refused(change, line):
+    assert judge(TRUTH, TRUTH, TRUTH).passed
+    assert failed(judge(TRUTH, TRUTH, TRUTH, **change)) == [line]
+
+
+def test_the_first_model_has_nobody_to_be_slower_than():
+    good = evaluation_of(TRUTH, noisy(TRUTH, 0.1, 1))
+    assert decide(good, None, POLICY, **ALONE | {"latency": Latency(10_000.0)}).passed
+    assert failed(decide(good, None, POLICY, **ALONE | {"latency": None})) == ["latency of one message"]
+
+
+def test_a_task_without_praise_is_not_asked_about_negation():
+    policy = POLICY.model_copy(update={"min_negation": None})
+    found = judge(TRUTH, TRUTH, TRUTH, policy, behaviour=WELL_BEHAVED[:3])
+    assert found.passed
+    assert NEGATION not in [line.name for line in found.lines]
 
 
 @pytest.mark.parametrize(
@@ -79,26 +135,55 @@ def test_the_comparison_is_named_by_its_interval(ours, theirs, verdict, passed):
     assert low <= found.difference <= high
 
 
-def test_few_rows_cannot_tell():
-    truth = TRUTH[:40]
-    assert judge(truth, noisy(truth, 0.2, 1), noisy(truth, 0.2, 2)).verdict == "too_few"
+def test_few_rows_cannot_tell_and_do_not_pass():
+    truth = TRUTH[:100]
+    found = judge(truth, noisy(truth, 0.2, 1), noisy(truth, 0.2, 2))
+    assert found.verdict == "too_few"
+    assert failed(found) == ["macro-F1 against the champion"]
 
 
-def test_a_loss_on_the_margin_passes_and_one_beyond_it_does_not():
-    truth, theirs = np.repeat([0, 1], 500), np.repeat([0, 1], 500)
-    ours = truth.copy()
-    ours[::50] = 1 - ours[::50]
-    exact = evaluation_of(truth, theirs).macro_f1 - evaluation_of(truth, ours).macro_f1
-    assert exact > 0
-    assert judge(truth, ours, theirs, POLICY.model_copy(update={"margin": exact})).passed
-    assert not judge(truth, ours, theirs, POLICY.model_copy(update={"margin": exact - 1e-4})).passed
+def test_a_lower_bound_on_the_margin_passes_and_one_beyond_it_does_not():
+    truth, ours, theirs = TRUTH, noisy(TRUTH, 0.12, 1), noisy(TRUTH, 0.1, 2)
+    low = judge(truth, ours, theirs).interval[0]
+    assert low < 0
+    for margin, passed in ((-low, True), (-low - 1e-4, False)):
+        policy = POLICY.model_copy(update={"margin": margin, "slice_margin": 0.2})
+        assert judge(truth, ours, theirs, policy).passed is passed
+
+
+def test_a_slice_that_lost_too_much_refuses_although_the_whole_gained():
+    chat = np.arange(len(TRUTH)) % 2 == 1
+    theirs = np.where(chat, noisy(TRUTH, 0.1, 1), noisy(TRUTH, 0.4, 1))
+    ours = np.where(chat, noisy(TRUTH, 0.25, 2), TRUTH)
+    found = judge(TRUTH, ours, theirs)
+    assert found.verdict == "better"
+    assert failed(found) == ["slices against the champion"]
+    lost = {part.name: part for part in found.slices}["channel=chat"]
+    assert not lost.holds
+    assert lost.rows == 500
+    assert lost.difference < -0.05
+    assert lost.interval[0] < lost.difference < lost.interval[1] < 0
+    assert judge(TRUTH, ours, theirs, POLICY.model_copy(update={"slice_margin": 0.5})).passed
+    small = judge(TRUTH, ours, theirs, POLICY.model_copy(update={"slice_min_rows": 501}))
+    assert small.passed
+    assert {part.name for part in small.slices if part.too_few} == {"channel=chat", "channel=email"}
+
+
+def test_equal_models_are_rarely_refused_for_a_slice():
+    refused = 0
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        truth = generator.integers(0, 3, 500)
+        found = judge(truth, noisy(truth, 0.2, seed), noisy(truth, 0.2, seed + 1_000))
+        refused += "slices against the champion" in failed(found)
+    assert refused <= 4
 
 
 def test_another_label_map_is_refused():
     ours = noisy(TRUTH, 0.1, 1)
     found = judge(TRUTH, ours, ours, champion_labels=("glad", "sad", "calm"))
     assert not found.passed
-    assert "label map" in [line.name for line in found.lines if not line.passed]
+    assert "label map" in failed(found)
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "ece", "rows"])
@@ -106,11 +191,13 @@ def test_another_label_map_is_refused():
 def test_a_metric_that_is_no_number_fails(metric, value):
     good = evaluation_of(TRUTH, TRUTH)
     broken = dataclasses.replace(good, **{metric: value})
-    first = {"challenger_labels": SPEC.labels, "champion_labels": None, "paired": None}
-    assert decide(good, None, POLICY, **first).passed
-    verdict = decide(broken, None, POLICY, **first)
+    assert decide(good, None, POLICY, **ALONE).passed
+    verdict = decide(broken, None, POLICY, **ALONE)
     assert not verdict.passed
     json.dumps(verdict.as_dict(), allow_nan=False)
+
+
+CHANNELS = membership(frame_of(TRUTH), SPEC.slices)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +205,12 @@ def test_a_metric_that_is_no_number_fails(metric, value):
     [
         {"paired": None},
         {"champion_labels": None},
-        {"paired": (TRUTH[:-1], TRUTH[:-1], TRUTH[:-1])},
-        {"paired": (TRUTH, TRUTH, TRUTH + 1)},
-        {"paired": (TRUTH, noisy(TRUTH, 0.5, 1), TRUTH)},  # not the rows that the evaluation speaks of
+        {"paired": Paired(TRUTH[:-1], TRUTH[:-1], TRUTH[:-1], None, CHANNELS)},
+        {"paired": Paired(TRUTH, TRUTH, TRUTH + 1, None, CHANNELS)},
+        {"paired": Paired(TRUTH, TRUTH, TRUTH, ["one key"], CHANNELS)},
+        {"paired": Paired(TRUTH, TRUTH, TRUTH)},  # no slices
+        {"paired": Paired(TRUTH, TRUTH, TRUTH, None, CHANNELS | {"channel=chat": np.ones(3, dtype=bool)})},
+        {"paired": Paired(TRUTH, noisy(TRUTH, 0.5, 1), TRUTH, None, CHANNELS)},  # not the rows that were evaluated
     ],
 )
 def test_a_comparison_that_cannot_be_made_fails(changes):
@@ -128,31 +218,45 @@ def test_a_comparison_that_cannot_be_made_fails(changes):
     found = judge(TRUTH, TRUTH, TRUTH, **changes)
     assert not found.passed
     assert found.interval is None
+    assert "macro-F1 against the champion" in failed(found)
+    assert "slices against the champion" in failed(found)
+
+
+def test_a_slice_that_the_champion_lacks_fails():
+    good, frame = evaluation_of(TRUTH, TRUTH), frame_of(TRUTH)
+    poorer = dataclasses.replace(good, slices={k: v for k, v in good.slices.items() if k != "channel=chat"})
+    arguments = {"challenger_labels": SPEC.labels, "champion_labels": SPEC.labels, "latency": EQUALLY_FAST}
+    arguments |= {"paired": Paired(TRUTH, TRUTH, TRUTH, frame["text"].tolist(), CHANNELS), "behaviour": WELL_BEHAVED}
+    assert decide(good, good, POLICY, **arguments).passed
+    assert not decide(good, poorer, POLICY, **arguments).passed
 
 
 def test_a_champion_that_could_not_be_evaluated_fails():
     good = evaluation_of(TRUTH, TRUTH)
-    found = decide(good, None, POLICY, challenger_labels=SPEC.labels, champion_labels=SPEC.labels, paired=None)
+    found = decide(good, None, POLICY, **ALONE | {"champion_labels": SPEC.labels})
     assert not found.passed
+    assert found.verdict == "too_few"
 
 
 @settings(max_examples=40, deadline=None)
 @given(truth=predictions, ours=predictions, theirs=predictions, data=st.data())
 def test_a_better_challenger_never_turns_a_pass_into_a_refusal(truth, ours, theirs, data):
-    policy = POLICY.model_copy(update={"floor": 0.2, "margin": 0.05})
+    policy = POLICY.model_copy(update={"floor": 0.2, "margin": 0.1, "slice_min_rows": 30})
     before = judge(truth, ours, theirs, policy)
     mended = data.draw(st.lists(st.integers(0, len(truth) - 1), max_size=20))
     better = ours.copy()
     better[mended] = truth[mended]
     after = judge(truth, better, theirs, policy)
     assert after.difference >= before.difference - 1e-12
+    assert after.interval[0] >= before.interval[0] - 1e-12
     assert after.passed or not before.passed
 
 
 @settings(max_examples=40, deadline=None)
 @given(truth=predictions, ours=predictions, margin=st.floats(0, 0.1))
 def test_identical_predictions_are_never_worse(truth, ours, margin):
-    found = judge(truth, ours, ours, POLICY.model_copy(update={"floor": 0.0, "margin": margin}))
+    policy = POLICY.model_copy(update={"floor": 0.0, "margin": margin, "slice_margin": margin, "slice_min_rows": 30})
+    found = judge(truth, ours, ours, policy)
     assert (found.verdict, found.difference, found.interval) == ("not_worse", 0.0, (0.0, 0.0))
     assert found.passed
 
@@ -161,28 +265,9 @@ def test_identical_predictions_are_never_worse(truth, ours, margin):
 @given(truth=predictions, ours=predictions, theirs=predictions, seed=st.integers(0, 1_000))
 def test_row_order_does_not_matter(truth, ours, theirs, seed):
     order = np.random.default_rng(seed).permutation(len(truth))
-    assert judge(truth, ours, theirs) == judge(truth[order], ours[order], theirs[order])
-
-
-def test_the_interval_is_that_of_resampling_rows():
-    truth, ours, theirs = TRUTH[:300], noisy(TRUTH, 0.2, 1)[:300], noisy(TRUTH, 0.3, 2)[:300]
-    generator = np.random.default_rng(5)
-    differences = []
-    for _ in range(1_000):
-        rows = generator.integers(0, 300, 300)
-        differences.append(
-            evaluation_of(truth[rows], ours[rows]).macro_f1 - evaluation_of(truth[rows], theirs[rows]).macro_f1
-        )
-    expected = np.quantile(differences, [0.025, 0.975])
-    assert bootstrap_interval(truth, ours, theirs, 3, seed=0) == pytest.approx(expected, abs=0.012)
-
-
-def test_mcnemar_is_the_binomial_of_the_rows_that_differ():
-    truth = np.zeros(20, dtype=int)
-    ours, theirs = truth.copy(), truth.copy()
-    theirs[:5] = 1
-    assert mcnemar(truth, ours, theirs) == pytest.approx(2 * 0.5**5)
-    assert mcnemar(truth, ours, ours) == 1.0
+    frame = frame_of(truth)
+    moved = judge(truth[order], ours[order], theirs[order], frame=frame.iloc[order].reset_index(drop=True))
+    assert moved == judge(truth, ours, theirs, frame=frame)
 
 
 def test_two_thousand_rows_are_judged_within_a_second():
@@ -199,3 +284,15 @@ def test_the_verdict_reads_as_a_table():
     assert "| macro-F1 against the champion |" in text
     assert "**no**" in text
     assert "McNemar" in text
+    assert "| channel=chat | 500 |" in text
+
+
+def test_the_verdict_is_plain_json_and_keeps_messages_to_itself_unless_asked():
+    broken = Check(NAMES, 100, 99, ({"text": "secret", "changed": "s", "answer": "a", "changed_answer": "b"},))
+    found = judge(TRUTH, TRUTH, noisy(TRUTH, 0.1, 1), behaviour=(broken, *WELL_BEHAVED[1:]))
+    values = found.as_dict()
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert "secret" not in json.dumps(values)
+    assert values["behaviour"][0] == {"name": NAMES, "cases": 100, "held": 99, "share": 0.99}
+    assert "secret" in json.dumps(found.as_dict(texts=True))
+    assert values["latency"] == {"challenger_ms": 10.0, "champion_ms": 10.0}
