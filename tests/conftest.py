@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -97,8 +98,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path, ready: Callable[[], Any], seconds: float, **popen: Any) -> Iterator[int]:
-    """A server as a child process, from the moment it is `ready` until the block ends. Gives its process id."""
+def running(
+    command: list[str], log: Path, ready: Callable[[], Any], seconds: float, stop: signal.Signals, **popen: Any
+) -> Iterator[None]:
+    """A server as a child process, from the moment it is `ready` until the block ends, when it gets the signal `stop`."""
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True, **popen)
     try:
@@ -108,14 +111,14 @@ def running(command: list[str], log: Path, ready: Callable[[], Any], seconds: fl
                 state = "still starts" if process.returncode is None else f"ended with {process.returncode}"
                 pytest.fail(f"{command[0]} {state}; its log ends:\n{log.read_text()[-3000:]}")
             time.sleep(0.05)
-        yield process.pid
+        yield
     finally:
-        process.send_signal(signal.SIGINT)  # PostgreSQL: end now, with clients still there
-        try:
+        process.send_signal(stop)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it and its own children, where they are still there
+        process.wait()
 
 
 def postgresql_programs() -> Path:
@@ -132,7 +135,7 @@ def postgresql_programs() -> Path:
 class Postgres:
     """A PostgreSQL server of this test session.
 
-    Its settings are the awkward ones on purpose: a zone that is not UTC and text sorted by a language's rules.
+    Its settings are awkward on purpose: a zone that is not UTC, text sorted by a language's rules, strict isolation.
     """
 
     port: int
@@ -183,7 +186,7 @@ def postgres() -> Iterator[Postgres]:
             pytest.fail(f"initdb ended with {made.returncode}:\n{made.stderr}")
         options = {
             "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off",
-            "timezone": "Asia/Kolkata", "max_connections": "200",
+            "timezone": "Asia/Kolkata", "default_transaction_isolation": "serializable", "max_connections": "200",
         }  # fmt: skip
         command = [str(programs / "postgres"), "-D", str(data), *(f"--{key}={value}" for key, value in options.items())]
         server = Postgres(port, count(1))
@@ -196,9 +199,69 @@ def postgres() -> Iterator[Postgres]:
                 return True
             return False
 
-        with running(command, Path(folder, "log"), ready, 30, cwd=folder, **owner):
+        with running(command, Path(folder, "log"), ready, 30, signal.SIGINT, cwd=folder, **owner):
             server.execute("create role undertone login", "create database migrated owner undertone")
             store = Store(server.url("migrated"))
             store.migrate()
             store.engine.dispose()
             yield server
+
+
+@dataclass(frozen=True)
+class MlflowAuth:
+    """An MLflow server with basic-auth, where everybody may edit everything (``default_permission = EDIT``)."""
+
+    uri: str
+    passwords: dict[str, str]
+
+    def environment(self, user: str) -> dict[str, str]:
+        """What an MLflow client reads to act as `user`."""
+        return {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": user,
+            "MLFLOW_TRACKING_PASSWORD": self.passwords[user],
+        }
+
+
+@pytest.fixture(scope="session")
+def mlflow_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowAuth]:
+    """A real `mlflow server --app-name basic-auth` for the session, with an admin and the users `ann` and `tom`."""
+    import httpx
+
+    folder, port = tmp_path_factory.mktemp("mlflow-auth"), free_port()
+    uri, passwords = f"http://127.0.0.1:{port}", {user: f"the-password-of-{user}" for user in ("admin", "ann", "tom")}
+    (folder / "auth.ini").write_text(
+        f"""[mlflow]
+default_permission = EDIT
+database_uri = sqlite:///{folder}/auth.db
+admin_username = admin
+admin_password = {passwords["admin"]}
+auth_cache_ttl_seconds = 3600
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+    )
+    command = [
+        str(Path(sys.executable).with_name("mlflow")), "server", "--app-name", "basic-auth", "--workers", "1",
+        "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")} | {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "a secret of this test session",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+    def ready() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{uri}/health").is_success
+        return False
+
+    with running(command, folder / "log", ready, 120, signal.SIGKILL, env=environment, cwd=folder):
+        for user in ("ann", "tom"):
+            made = httpx.post(
+                f"{uri}/api/2.0/mlflow/users/create",
+                json={"username": user, "password": passwords[user]},
+                auth=("admin", passwords["admin"]),
+            )
+            made.raise_for_status()
+        yield MlflowAuth(uri, passwords)

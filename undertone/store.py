@@ -83,10 +83,8 @@ class Store:
         where = self.url.render_as_string(hide_password=True)
         try:
             yield
-        except (
-            DataError,
-            UnicodeEncodeError,
-        ) as error:  # PostgreSQL keeps to the columns' lengths; no store takes \ud800
+        # PostgreSQL keeps to a column's length and takes no NUL; no database takes half a surrogate pair
+        except (DataError, UnicodeEncodeError) as error:
             cause = getattr(error, "orig", None) or error
             raise StoreError(
                 f"values that the store at {where} can keep",

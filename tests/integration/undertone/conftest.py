@@ -10,7 +10,7 @@ from undertone.store import Store
 
 @pytest.fixture(scope="module")
 def postgres_database(postgres) -> Iterator[Store]:
-    made = Store(postgres.store())
+    made = Store(postgres.store(), timeout_s=10)
     yield made
     made.engine.dispose()
 

@@ -1,5 +1,6 @@
 """Idempotent writes, windows, labels, leases, migrations."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -85,6 +86,62 @@ def test_the_newest_label_of_a_labeller_counts(store: Store) -> None:
     assert store.known(["1", "9"]) == {"1"}
 
 
+def test_of_two_labels_written_together_the_second_counts(store: Store) -> None:
+    store.record([scored(1)])
+    labels = [Feedback("1", "sentiment", label, "bo", NOW) for label in ("neutral", "negative")]
+    assert store.add_feedback(labels) == 1
+    assert [row["label"] for row in store.labelled("sentiment")] == ["negative"]
+
+
+def test_labels_written_at_once_leave_one_of_each_labeller(store: Store) -> None:
+    store.record([scored(number) for number in range(20)])
+
+    def write(turn: int) -> int:
+        order = range(20) if turn % 2 else reversed(range(20))
+        return store.add_feedback([Feedback(str(n), "sentiment", f"label {turn}", "bo", NOW) for n in order])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(write, range(16))) == {20}
+    rows = store.labelled("sentiment")
+    assert len(rows) == 20
+    assert len({row["label"] for row in rows}) == 1  # whole batches, one after the other
+
+
+def test_labelled_messages_come_in_the_same_order_from_every_database(store: Store) -> None:
+    made = [("b", NOW), ("B", NOW), ("a", NOW), ("é", NOW), ("_", NOW), ("z", None), ("y", NOW - timedelta(days=1))]
+    for identifier, sent_at in made:
+        message = Message(identifier, "text", sent_at=sent_at, received_at=NOW)
+        store.record([ScoredMessage(message, ())])
+        store.add_feedback([Feedback(identifier, "sentiment", "neutral", "bo", NOW)])
+    assert [row["message_id"] for row in store.labelled("sentiment")] == ["z", "y", "B", "_", "a", "b", "é"]
+
+
+def test_what_is_written_comes_back(store: Store) -> None:
+    text = "👍🏽 ñ \u202e \n\t 'quoted' %s :name \\ " + "x" * 20_000
+    message = Message("ключ", text, None, "", "c" * 200, NOW + timedelta(microseconds=1), NOW, truncated=True)
+    embedding = bytes(range(256)) * 3
+    exact = (1e-6, 0.333333, 1 / 3)
+    store.record([ScoredMessage(message, (Prediction("ключ", "emotion", "joy", exact, 1, "", NOW, embedding),))])
+    row = store.window("emotion", NOW, NOW + timedelta(seconds=1))[0]
+    assert (row["text"], row["channel"], row["segment"], row["customer_id"]) == (text, None, "", "c" * 200)
+    assert (row["event_at"], row["scored_at"]) == (NOW + timedelta(microseconds=1), NOW)
+    assert (row["embedding"], row["probabilities"], row["confidence"]) == (embedding, [1e-6, 0.333333, 0.333333], 1 / 3)
+
+
+def test_what_no_store_can_keep_is_refused_whole(store: Store) -> None:
+    with pytest.raises(StoreError, match="nothing of this transaction was written"):
+        store.record([scored(1), ScoredMessage(Message("2", "lone \ud83d", received_at=NOW), ())])
+    assert store.known(["1", "2"]) == set()
+
+
+def test_the_same_messages_written_at_once_in_any_order_are_stored_once(store: Store) -> None:
+    batch = [scored(number) for number in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        new = list(pool.map(store.record, [batch, batch[::-1]] * 8))
+    assert sum(new) == 200
+    assert store.count("sentiment", NOW, NOW + timedelta(hours=1)) == 200
+
+
 def test_probabilities_must_be_numbers() -> None:
     with pytest.raises(ValueError, match="not finite"):
         Prediction("1", "sentiment", "positive", (float("nan"), 1.0), 1, "", NOW)
@@ -98,6 +155,25 @@ def test_a_lease_has_one_holder(store: Store) -> None:
     assert store.acquire("train", "bo", NOW + timedelta(seconds=120), 60)
     store.release("train", "ann")
     assert store.holder("train") == "bo"
+
+
+def test_of_many_who_ask_at_once_one_gets_the_lease(store: Store) -> None:
+    turns = 20
+
+    def ask(holder: str) -> list[bool]:
+        return [store.acquire(f"turn {turn}", holder, NOW, 60) for turn in range(turns)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [f"worker {number}" for number in range(8)]))
+    assert [sum(taken) for taken in zip(*answers, strict=True)] == [1] * turns
+
+
+def test_an_expired_lease_goes_to_one_of_many(store: Store) -> None:
+    store.acquire("train", "dead", NOW - timedelta(hours=1), 60)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda holder: store.acquire("train", holder, NOW, 60), map(str, range(8))))
+    assert sum(answers) == 1
+    assert store.holder("train") == str(answers.index(True))
 
 
 def test_hold_refuses_a_second_and_takes_over_from_the_dead(store: Store) -> None:
