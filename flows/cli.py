@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import drift, feedback, ledger, models
+from flows.commands import drift, feedback, keys, ledger, models
 
 DRIFT_FOUND = 3
 STOPPED = 130
@@ -25,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(drift.app, name="drift")
 app.add_typer(feedback.app, name="feedback")

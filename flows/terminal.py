@@ -11,6 +11,7 @@ from typing import Any
 
 from undertone.errors import ConfigError
 from undertone.records import utc
+from undertone.settings import Settings
 
 
 def say(text: str) -> None:
@@ -52,6 +53,44 @@ def moment(value: str) -> datetime:
         return utc(datetime.fromisoformat(value))
     except ValueError as error:
         raise ConfigError("a time such as 2026-10-05T03:00Z", repr(value), "write it as ISO 8601") from error
+
+
+def ask_passphrase(settings: Settings) -> str | None:
+    """The passphrase of the actor's private key: from the settings, else typed here; None where it needs none.
+
+    Raises:
+        ConfigError: it needs one, and nobody is there to type it.
+    """
+    from undertone.keys import is_encrypted, private_path
+
+    path = private_path(settings, settings.actor)
+    if settings.passphrase is not None or not is_encrypted(path):
+        return None
+    return _typed(f"Passphrase of {path.name}: ")
+
+
+def ask_new_passphrase(settings: Settings) -> str | None:
+    """A passphrase for a new key, typed twice; None in the single-person profile, where a key needs none.
+
+    Raises:
+        ConfigError: the two differ, or nobody is there to type them.
+    """
+    if settings.passphrase is not None:
+        return settings.passphrase.get_secret_value()
+    if settings.profile == "single":
+        return None
+    first = _typed("New passphrase: ")
+    if first != _typed("Once more: "):
+        raise ConfigError("the same passphrase twice", "two that differ", "try again")
+    return first
+
+
+def _typed(prompt: str) -> str:
+    import getpass
+
+    if not sys.stdin.isatty():
+        raise ConfigError("a passphrase", "no terminal to type it at", "set UNDERTONE_PASSPHRASE")
+    return getpass.getpass(prompt)
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,8 @@
 """Follows the champion alias: a newly approved version is fetched, verified, loaded and put into service.
 
-Whatever goes wrong, the last good version goes on serving, and the reason is shown.
+The alias only says where to look. A version comes into service when an approver signed its bytes and the order to serve
+it, when the ledger names it as the champion, and when its order is not older than one that served before. Whatever goes
+wrong, the last good version goes on serving, and the reason is shown.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from pathlib import Path
 
 from serving.metrics import Metrics
 from serving.model_slot import ModelSlot, Served
+from undertone import signing
 from undertone.errors import UndertoneError, VerificationError
-from undertone.model_folder import STATEMENT
+from undertone.ledger import Ledger
+from undertone.model_folder import MODEL, STATEMENT
 from undertone.registry import Registry
 from undertone.settings import Settings
-from undertone.signing import SIGNATURE
+from undertone.signing import ORDER, SIGNATURE
+from undertone.store import Store
 
 log = logging.getLogger("undertone.serving")
 
@@ -48,6 +53,7 @@ class Follower:
         self._slots = slots
         self._metrics = metrics
         self._registry: Registry | None = None
+        self._ledger: Ledger | None = None
         self._refused: dict[str, _Refused] = {}
         self._looks = 0
         self._stopping = threading.Event()
@@ -64,9 +70,11 @@ class Follower:
                     continue
                 version = pointer.version
                 slot.serve(slot.load(slot.folder / pointer.folder, version, pointer.origin))
-                log.info("%s %s serves from disk", slot.spec.name, version)
             except UndertoneError as error:
+                slot.fall_back()
                 self._refuse(slot, version, error)
+            if slot.served:
+                log.info("%s %s serves from disk", slot.spec.name, slot.served.version)
         self._show_versions()
 
     def start(self) -> None:
@@ -112,9 +120,10 @@ class Follower:
 
     def _look_at(self, registry: Registry, slot: ModelSlot) -> None:
         task = slot.spec.name
+        self._recheck(slot)
         version = registry.champion_version(task)
         if version is None:
-            if slot.served:
+            if slot.served and slot.served.origin:
                 slot.refusal = None
             return
         if self._serves(registry, slot, version):
@@ -130,6 +139,33 @@ class Follower:
             full = UndertoneError("room on disk for a model", str(error), f"check disk and rights of {slot.folder}")
             self._refuse(slot, version, full)
 
+    def _recheck(self, slot: ModelSlot) -> None:
+        """Take a version out of service whose approval no longer counts, and say so loudly."""
+        before = slot.served
+        error = slot.recheck()
+        if error is None or before is None:
+            return
+        self._refuse(slot, before.version, error)
+        now = f"version {slot.served.version} takes its place" if slot.served else "NOTHING SERVES NOW"
+        log.error("%s %s was taken out of service, %s: %s", slot.spec.name, before.version, now, error)
+        self._show_versions()
+
+    def _check_ledger(self, task: str, version: int) -> None:
+        """The ledger, where everybody reads it, must name the version that the alias names.
+
+        Raises:
+            VerificationError: it names another one.
+            StoreError: it cannot be read: what serves serves on.
+        """
+        self._ledger = self._ledger or Ledger(Store.open(self._settings, timeout_s=5))
+        row = self._ledger.champion(task)
+        if row is None or row.version != version:
+            raise VerificationError(
+                f"an approval of {task} {version} in the ledger as its newest promotion",
+                f"{row.kind.replace('_', ' ')} {row.version} (row {row.seq})" if row else "no promotion",
+                f"the alias was moved by hand: `undertone models approve {task} {version}`, or move it back",
+            )
+
     def _serves(self, registry: Registry, slot: ModelSlot, version: int) -> bool:
         """Whether `version` is what serves; its number at every look, now and then also what the number stands for."""
         served = slot.served
@@ -141,6 +177,7 @@ class Follower:
         """Put `version` into service: the copy of another worker of this home, or one fetched from the registry."""
         before = slot.served
         origin = registry.get(slot.spec.name, version).model_id
+        self._check_ledger(slot.spec.name, version)
         shared = self._shared_copy(slot, version, origin)
         if shared:
             slot.serve(shared)
@@ -172,9 +209,17 @@ class Follower:
 
         The approval comes first: it is small, and without one there is nothing to download.
         """
-        task, model = slot.spec.name, folder / "model"
-        registry.fetch_approval(task, version, model, folder / SIGNATURE)
-        approval = hashlib.sha256((model / STATEMENT).read_bytes() + (folder / SIGNATURE).read_bytes()).hexdigest()
+        task, model = slot.spec.name, folder / MODEL
+        registry.fetch_approval(task, version, folder)
+        order = signing.read_order(folder / ORDER, task, version)
+        if order.serial < slot.newest_serial():
+            raise VerificationError(
+                f"an order to serve {task} {version} that is not older than one that served here",
+                f"serial {order.serial} after {slot.newest_serial()}",
+                f"`undertone models rollback {task}`, or approve it again",
+            )
+        parts = (model / STATEMENT, folder / SIGNATURE, folder / ORDER)
+        approval = hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()
         refused = self._refused.get(task)
         if refused and (refused.version, refused.approval) == (version, approval) and refused.looks < PATIENCE:
             refused.looks += 1

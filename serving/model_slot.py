@@ -1,7 +1,8 @@
 """One task's place in the worker: the version that serves, on disk and in memory, and the last refusal.
 
 On disk, under ``<served_dir>/<task>/``: ``current.json`` names the folder of the last good version; each folder holds
-``model/`` and its signature. A copy is verified every time it is loaded. Workers that share a home share these copies.
+``model/``, its signature and the order to serve it. A copy is verified every time it is loaded. Workers that share a
+home share these copies.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from typing import Any
 from undertone import signing
 from undertone.engine import Engine
 from undertone.errors import UndertoneError, VerificationError
-from undertone.signing import SIGNATURE
+from undertone.keys import Trust
+from undertone.model_folder import MODEL
+from undertone.signing import ORDER, SIGNATURE, Order, Statement
 from undertone.tasks import TaskSpec
 
 POINTER = "current.json"
@@ -30,7 +33,7 @@ LOCK = "fetch.lock"
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What ``current.json`` says: the last good version, its folder's name, and its id in MLflow.
+    """What ``current.json`` says: the last good version, its folder's name, its id in MLflow, and its order's serial.
 
     A version number alone is not enough: a model that is deleted and registered anew starts again at 1.
     """
@@ -38,19 +41,26 @@ class Pointer:
     version: int
     folder: str
     origin: str
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version in service. ``origin`` is the id of its logged model in MLflow."""
+    """A version in service. ``origin`` is the id of its logged model in MLflow, ``fingerprint`` its approver's key."""
 
     version: int
     origin: str
-    digest: str
     engine: Engine
     since: datetime
-    approver: str
     folder: Path
+    statement: Statement
+    order: Order
+    fingerprint: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest."""
+        return self.statement.manifest_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +78,14 @@ class ModelSlot:
     Args:
         spec: the task.
         folder: where copies of this task's versions are kept.
-        trusted: folder of approvers' public keys.
+        trust: whose keys count.
         threads: threads for one engine.
     """
 
-    def __init__(self, spec: TaskSpec, folder: Path, trusted: Path, threads: int) -> None:
+    def __init__(self, spec: TaskSpec, folder: Path, trust: Trust, threads: int) -> None:
         self.spec = spec
         self.folder = folder
-        self.trusted = trusted
+        self.trust = trust
         self.threads = threads
         self.served: Served | None = None
         self.refusal: Refusal | None = None
@@ -91,7 +101,12 @@ class ModelSlot:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             # only the folder's name counts: a pointer never leads outside
-            return Pointer(int(values["version"]), Path(values["folder"]).name, str(values.get("origin", "")))
+            return Pointer(
+                int(values["version"]),
+                Path(values["folder"]).name,
+                str(values.get("origin", "")),
+                int(values.get("serial", 0)),
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -108,9 +123,12 @@ class ModelSlot:
             VerificationError: the signature, the bytes, the task, the labels or the answers do not hold.
             UndertoneError: the copy cannot be read just now.
         """
-        model = folder / "model"
+        model = folder / MODEL
         try:
-            statement = signing.verify(model, folder / SIGNATURE, self.trusted, self.spec.name, version)
+            statement = signing.verify(model, folder / SIGNATURE, self.trust, self.spec.name, version)
+            order = signing.read_order(folder / ORDER, self.spec.name, version)
+            signing.verify_order(order, statement, self.trust)
+            approver = self.trust.approver(statement.approver)
             engine = Engine(model, self.threads)
             self._check_labels(engine)
             engine.smoke()
@@ -124,7 +142,52 @@ class ModelSlot:
             raise VerificationError(
                 f"a model of {self.spec.name} that scores", f"{type(error).__name__}: {error}", "train the model again"
             ) from error
-        return Served(version, origin, statement.manifest_sha256, engine, datetime.now(UTC), statement.approver, folder)
+        fingerprint = approver.fingerprint if approver else ""
+        return Served(version, origin, engine, datetime.now(UTC), folder, statement, order, fingerprint)
+
+    def copies(self) -> list[tuple[int, int, Path]]:
+        """Serial, version and folder of every copy on disk, the newest order first."""
+        found = []
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if folder.name != STAGING and (folder / ORDER).is_file():
+                with suppress(UndertoneError):
+                    order = signing.read_order(folder / ORDER, self.spec.name, 0)
+                    found.append((order.serial, order.version, folder))
+        return sorted(found, key=lambda copy: (-copy[0], copy[2].name))
+
+    def newest_serial(self) -> int:
+        """The highest serial of an order that served here: an older one is a replay."""
+        try:
+            pointer = self.pointer()
+        except VerificationError:
+            pointer = None
+        return max([pointer.serial if pointer else 0, *(serial for serial, _, _ in self.copies())])
+
+    def recheck(self) -> UndertoneError | None:
+        """Whether what serves still counts; where it does not, the newest copy that does takes its place, or nothing.
+
+        Returns:
+            Why the version that served was taken out, or None.
+        """
+        served = self.served
+        if served is None:
+            return None
+        try:
+            signing.check_standing(served.statement, served.order, served.fingerprint, self.trust)
+        except UndertoneError as error:
+            self.served = self._newest_good_copy()
+            return error
+        return None
+
+    def fall_back(self) -> None:
+        """Serve the copy on disk with the newest order that still verifies, if there is one."""
+        self.served = self._newest_good_copy()
+
+    def _newest_good_copy(self) -> Served | None:
+        for _, version, folder in self.copies():
+            with suppress(UndertoneError):
+                return self.load(folder, version, "")
+        return None
 
     def _check_labels(self, engine: Engine) -> None:
         if (engine.card.task, engine.labels) != (self.spec.name, self.spec.labels):
@@ -150,7 +213,7 @@ class ModelSlot:
         """An empty folder to fetch a version into; only with `exclusive`. Always the same, so errors read alike."""
         folder = self.folder / STAGING
         shutil.rmtree(folder, ignore_errors=True)
-        (folder / "model").mkdir(parents=True)
+        (folder / MODEL).mkdir(parents=True)
         return folder
 
     def put(self, staged: Served) -> None:
@@ -166,7 +229,8 @@ class ModelSlot:
         os.rename(staged.folder, folder)
         fresh = self.folder / f"{POINTER}.new"
         with fresh.open("w", encoding="utf-8") as stream:
-            json.dump({"version": staged.version, "folder": folder.name, "origin": staged.origin}, stream)
+            pointer = Pointer(staged.version, folder.name, staged.origin, staged.order.serial)
+            json.dump(asdict(pointer), stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(fresh, self.folder / POINTER)
@@ -196,7 +260,10 @@ class ModelSlot:
         return {
             "version": served.version if served else None,
             "digest": served.digest if served else None,
-            "approved_by": served.approver if served else None,
+            "approved_by": served.statement.approver if served else None,
+            "ordered": {"kind": served.order.kind, "by": served.order.approver, "serial": served.order.serial}
+            if served
+            else None,
             "since": served.since.isoformat() if served else None,
             "refused": {"version": refusal.version, "at": refusal.at.isoformat(), **refusal.error} if refusal else None,
         }

@@ -15,6 +15,7 @@ from serving.metrics import Metrics
 from serving.model_slot import ModelSlot, Served
 from serving.recorder import Recorder
 from undertone.errors import UndertoneError
+from undertone.keys import Trust
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
 from undertone.tasks import TASKS
@@ -42,7 +43,7 @@ class Worker:
         self.settings = settings
         self.metrics = Metrics()
         self.slots = {
-            name: ModelSlot(spec, settings.served_dir / name, settings.trusted_dir, settings.threads)
+            name: ModelSlot(spec, settings.served_dir / name, Trust.of(settings), settings.threads)
             for name, spec in TASKS.items()
         }
         self.recorder = Recorder(settings, self.metrics)

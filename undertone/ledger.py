@@ -1,23 +1,29 @@
 """The ledger: every decision is one row, and each row's hash covers the row before it.
 
 An edit, a deletion in the middle, an insertion or a reordering breaks the chain at a row that
-`Ledger.verify` names.
+`Ledger.verify` names. Rows cut off at the end, or a chain computed anew, no longer fit what this machine saw last (the
+*witness*, a small file outside the database) and what approvers signed (`undertone.signing.Order`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy import RowMapping, select, text
 
 from undertone.errors import StoreError
 from undertone.records import LedgerEntry, utc
 from undertone.schema import ledger
 from undertone.store import Store
+from undertone.text import repair
 
 GENESIS = "0" * 64
 
@@ -31,16 +37,35 @@ KINDS = {
     "drift": "a drift watch gave its verdict on a window",
     "retrain": "the retrain policy decided, yes or no",
     "training_failed": "a training flow ended without a model",
+    "frozen": "promotion of a task was stopped until somebody lifts it",
+    "unfrozen": "promotion of a task was allowed again",
+    "key_trusted": "a public key came to count",
+    "key_revoked": "a key and all it signed stopped counting",
+    "finding": "the reconciler found something that the ledger does not explain",
+    "finding_cleared": "a finding is no longer there",
+    "reproduced": "a version was trained again and compared",
 }
+
+#: Rows that say which version of a task is the champion.
+PROMOTIONS = ("approved", "rolled_back")
+
+#: In the column ``task`` of rows that concern no single task.
+EVERY_TASK = "all"
 
 _ADVISORY_LOCK = 0x756E6465  # "unde": serialises appends on PostgreSQL
 
 
 class Ledger:
-    """Append-only decisions in the store's ``ledger`` table."""
+    """Append-only decisions in the store's ``ledger`` table.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: the store with the table.
+        witness: a file in which this machine remembers the newest row it wrote; None: it does not.
+    """
+
+    def __init__(self, store: Store, witness: Path | None = None) -> None:
         self.store = store
+        self.witness = witness
 
     def append(
         self,
@@ -73,13 +98,14 @@ class Ledger:
                 "kind": kind,
                 "task": task,
                 "version": version,
-                "actor": actor,
-                "reason": reason,
-                "payload": _canonical(payload or {}),
+                "actor": repair(actor),
+                "reason": repair(reason),
+                "payload": repair(_canonical(payload or {})),
                 "previous_hash": last.hash if last else GENESIS,
             }
             row["hash"] = _hash(row)
             connection.execute(ledger.insert(), [row])
+        self._remember(row["seq"], row["hash"])
         return _entry(row)
 
     def entries(
@@ -98,13 +124,37 @@ class Ledger:
         with self.store.reading() as connection:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
-    def latest(self, task: str, kinds: Sequence[str], version: int | None = None) -> LedgerEntry | None:
-        """The newest row of these kinds, for one version if given."""
+    def latest(
+        self, task: str, kinds: Sequence[str], version: int | None = None, until: datetime | None = None
+    ) -> LedgerEntry | None:
+        """The newest row of these kinds, for one version if given, not later than `until` if given."""
         rows = self.entries(task, kinds, newest_first=True)
-        return next((row for row in rows if version is None or row.version == version), None)
+        return next(
+            (
+                row
+                for row in rows
+                if (version is None or row.version == version) and (until is None or row.at <= utc(until))
+            ),
+            None,
+        )
+
+    def champion(self, task: str, at: datetime | None = None) -> LedgerEntry | None:
+        """The row that made the champion of `task`, now or as of `at`."""
+        return self.latest(task, PROMOTIONS, until=at)
+
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last row; 0 and `GENESIS` in an empty ledger."""
+        last = self.entries(limit=1, newest_first=True)
+        return (last[0].seq, last[0].hash) if last else (0, GENESIS)
+
+    def row(self, seq: int) -> LedgerEntry | None:
+        """Row number `seq`, or None."""
+        with self.store.reading() as connection:
+            found = connection.execute(select(ledger).where(ledger.c.seq == seq)).mappings().first()
+            return _entry(found) if found else None
 
     def verify(self) -> int:
-        """Check the whole chain.
+        """Check the whole chain, and that the row this machine wrote last is still in it.
 
         Returns:
             The number of rows.
@@ -113,12 +163,71 @@ class Ledger:
             StoreError: naming the first row that does not hold.
         """
         with self.store.reading() as connection:
-            return _verify(connection)
+            count = verify_rows(connection.execute(select(ledger).order_by(ledger.c.seq)).mappings())
+        seq, seen = self._remembered()
+        row = self.row(seq) if seq else None
+        if seq and (row is None or row.hash != seen):
+            raise _broken(
+                f"row {seq}, written by this machine, {'with another hash' if row else 'gone'}; {count} rows are left",
+                seq,
+            )
+        return count
+
+    def export(self) -> Iterator[str]:
+        """Every row as one line of JSON, in order; `verify_export` checks such lines without the database."""
+        with self.store.reading() as connection:
+            for row in connection.execute(select(ledger).order_by(ledger.c.seq)).mappings():
+                yield as_line(_entry(row))
+
+    def _remember(self, seq: int, digest: str) -> None:
+        """Keep the newest row in the witness. Best effort: the row itself is written already."""
+        if self.witness is None or self._remembered()[0] >= seq:
+            return
+        fresh = self.witness.with_name(f"{self.witness.name}.{os.getpid()}.new")
+        with suppress(OSError):
+            self.witness.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps([seq, digest]), encoding="utf-8")
+            os.replace(fresh, self.witness)
+
+    def _remembered(self) -> tuple[int, str]:
+        try:
+            seq, digest = json.loads(self.witness.read_text(encoding="utf-8")) if self.witness else (0, GENESIS)
+            return int(seq), str(digest)
+        except (OSError, ValueError, TypeError):
+            return 0, GENESIS
 
 
-def _verify(connection: Connection) -> int:
+def as_line(entry: LedgerEntry) -> str:
+    """One row as a line of JSON, its time as the characters that the hash covers."""
+    return _canonical(asdict(entry) | {"at": entry.at.isoformat(timespec="microseconds")})
+
+
+def verify_export(lines: Iterable[str]) -> int:
+    """Check the chain of exported lines; gives their number.
+
+    Raises:
+        StoreError: naming the first row that does not hold.
+    """
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                yield {name: row[name] for name in (*_HASHED, "hash")} | {"payload": _canonical(row["payload"])}
+            except (ValueError, KeyError, TypeError) as error:
+                raise _broken(f"line {number}, which is no ledger row", number) from error
+
+    return verify_rows(rows())
+
+
+def verify_rows(rows: Iterable[Mapping[Any, Any]]) -> int:
+    """Check numbers, links and hashes of rows in order; gives their number.
+
+    Raises:
+        StoreError: naming the first row that does not hold.
+    """
     previous, count = GENESIS, 0
-    for row in connection.execute(select(ledger).order_by(ledger.c.seq)).mappings():
+    for row in rows:
         count += 1
         for broken, found in (
             (row["seq"] != count, f"row {row['seq']} where row {count} should stand"),
@@ -126,22 +235,26 @@ def _verify(connection: Connection) -> int:
             (row["hash"] != _hash(row), f"row {count}, whose content does not match its hash"),
         ):
             if broken:
-                raise StoreError(
-                    "an unbroken ledger",
-                    found,
-                    f"compare row {count} with a backup; nothing from there on can be trusted",
-                )
+                raise _broken(found, count)
         previous = row["hash"]
     return count
+
+
+def _broken(found: str, row: int) -> StoreError:
+    return StoreError(
+        "an unbroken ledger", found, f"compare row {row} with a backup; nothing from there on can be trusted"
+    )
 
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str)
 
 
-def _hash(row: RowMapping | dict[str, Any]) -> str:
-    fields = ("seq", "at", "kind", "task", "version", "actor", "reason", "payload", "previous_hash")
-    return hashlib.sha256(_canonical([row[field] for field in fields]).encode()).hexdigest()
+_HASHED = ("seq", "at", "kind", "task", "version", "actor", "reason", "payload", "previous_hash")
+
+
+def _hash(row: Mapping[Any, Any]) -> str:
+    return hashlib.sha256(_canonical([row[field] for field in _HASHED]).encode()).hexdigest()
 
 
 def _entry(row: RowMapping | dict[str, Any]) -> LedgerEntry:

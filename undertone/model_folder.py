@@ -6,6 +6,9 @@ undertone/model.onnx                the graph the engine runs (logits and senten
 undertone/tokenizer.json            tokenizer with the cleaning inside
 undertone/reference.parquet         predictions on rows the model never trained on: the drift watch's reference
 approval.json                       the signed statement; only in an approved copy
+
+An approved copy lies in a folder of its own: ``model/`` as above, and beside it ``approval.sig``, ``order.json`` and,
+if training left one, the model card as it was approved, ``card.md``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ GRAPH = f"{EXTRAS}/model.onnx"
 TOKENIZER = f"{EXTRAS}/tokenizer.json"
 REFERENCE = f"{EXTRAS}/reference.parquet"
 STATEMENT = "approval.json"
+
+#: Names in the folder that holds an approved copy.
+MODEL, CARD = "model", "card.md"
 
 #: Columns of the reference window. Texts are left out: a model folder carries no customer's words.
 REFERENCE_COLUMNS = ("label", "probabilities", "confidence", "length", "channel", "segment", "embedding")

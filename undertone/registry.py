@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from undertone.errors import RegistryError
-from undertone.model_folder import STATEMENT
+from undertone.model_folder import CARD, MODEL, STATEMENT
 from undertone.settings import QUIET, Settings
-from undertone.signing import SIGNATURE
+from undertone.signing import ORDER, SIGNATURE
 
 CHAMPION = "champion"
 
@@ -199,15 +199,15 @@ class Registry:
             )
         return into / name
 
-    def put_approval(self, task: str, version: int, folder: Path, signature: Path) -> None:
-        """Keep an approval's statement and signature with the run that made the version."""
+    def put_approval(self, task: str, version: int, *files: Path) -> None:
+        """Keep an approval's files (statement, signature, order, model card) with the run that made the version."""
         found = self.get(task, version)
         with self._translated(f"the approval of {task!r} {version}"):
-            for path in (folder / STATEMENT, signature):
+            for path in files:
                 self.client.log_artifact(found.run_id, str(path), _approval_path(task, version))
 
-    def fetch_approval(self, task: str, version: int, folder: Path, signature: Path) -> None:
-        """Put a version's statement into `folder` and its signature at `signature`.
+    def fetch_approval(self, task: str, version: int, into: Path) -> None:
+        """Put a version's statement into ``into/model``, and signature, order and card beside it.
 
         Raises:
             RegistryError: the version carries no approval, or MLflow is out of reach.
@@ -215,8 +215,11 @@ class Registry:
         found = self.get(task, version)
         with self._translated(f"an approval of {task!r} {version}"), tempfile.TemporaryDirectory() as scratch:
             path = Path(self.client.download_artifacts(found.run_id, _approval_path(task, version), scratch))
-            (folder / STATEMENT).write_bytes((path / STATEMENT).read_bytes())
-            signature.write_bytes((path / SIGNATURE).read_bytes())
+            (into / MODEL).mkdir(parents=True, exist_ok=True)
+            (into / MODEL / STATEMENT).write_bytes((path / STATEMENT).read_bytes())
+            for name in (SIGNATURE, ORDER, CARD):
+                if (path / name).is_file():
+                    (into / name).write_bytes((path / name).read_bytes())
 
     def put_file(self, run_id: str, path: Path, under: str) -> None:
         """Keep a file (a report, a picture) with a run."""

@@ -1,31 +1,100 @@
-"""Approvals as signatures over bytes (OpenSSF model-signing, elliptic-curve keys).
+"""Signatures: an approval over a folder's bytes, a trainer's claim to them, and the order to serve them.
 
-An approver writes a `Statement` into the model folder and signs the whole folder. Whoever serves the
-folder needs only the approvers' public keys: a changed, added or missing file, a statement for
-another version, or an unknown key is refused.
+An approver writes a `Statement` into the model folder and signs the whole folder (OpenSSF model-signing, elliptic-curve
+keys). A `Claim` is the trainer's own signature under who made these bytes; an `Order` is an approver's word that this
+version is to serve *now*, numbered by the ledger, so that an older approval cannot be played back. Whoever serves the
+folder needs the public keys alone: a changed, added or missing file, a statement for another version, an unknown or
+revoked key, or an approver who is the trainer is refused.
 """
 
 from __future__ import annotations
 
-import os
+import base64
+import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from undertone.errors import ConfigError, VerificationError
-from undertone.model_folder import STATEMENT, digest, manifest, refuse_code
+from undertone.identity import Signer
+from undertone.keys import Key, Trust, load_public, unlock
+from undertone.model_folder import STATEMENT, ModelCardData, digest, manifest, refuse_code
 
 SIGNATURE = "approval.sig"
+ORDER = "order.json"
+
+Signed = TypeVar("Signed", bound="_Signed")
 
 
-class Statement(BaseModel):
-    """What an approver signs: these bytes, for this version, on this evidence."""
+class _Signed(BaseModel):
+    """A small record signed as such: ECDSA with SHA-256 over its canonical JSON without ``signature``, base64."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = 1
+    task: str
+    manifest_sha256: str
+    signature: str = ""
+
+    def message(self) -> bytes:
+        """The bytes that are signed."""
+        values = {"kind": type(self).__name__.lower(), **self.model_dump(mode="json", exclude={"signature"})}
+        return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+
+    def sign(self: Signed, signer: Signer) -> Signed:
+        """This record with the signature of `signer`."""
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        made = unlock(signer.key, signer.passphrase).sign(self.message(), ec.ECDSA(hashes.SHA256()))
+        return self.model_copy(update={"signature": base64.b64encode(made).decode()})
+
+    def holds(self, key: Key) -> bool:
+        """Whether `key` signed this record."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        public = load_public(key.path)
+        try:
+            if public is None:
+                return False
+            public.verify(base64.b64decode(self.signature), self.message(), ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+class Claim(_Signed):
+    """A trainer's word: I made these bytes from this data."""
+
+    data_sha256: str
+    trainer: str
+
+
+class Order(_Signed):
+    """An approver's word: from now on this version serves.
+
+    ``serial`` is the number of the ledger's last row when it was given, and ``ledger_hash`` that row's hash: orders of
+    a task have rising serials, and a ledger that was cut or rewritten afterwards no longer fits them.
+    """
+
+    version: int
+    kind: Literal["approved", "rolled_back"]
+    serial: int
+    ledger_hash: str
+    approver: str
+    at: datetime
+    reason: str
+
+
+class Statement(BaseModel):
+    """What an approver signs together with the folder: these bytes, for this version, on this evidence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 2
     task: str
     version: int
     manifest_sha256: str
@@ -39,29 +108,11 @@ class Statement(BaseModel):
     approved_at: datetime
     reason: str
     override: bool = False
+    claim: Claim | None = None
+    card_sha256: str | None = None
 
 
-def make_key(private_key: Path, public_key: Path) -> None:
-    """Make an elliptic-curve key pair (P-256) without a passphrase; the private file is readable by its owner only."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    private_key.parent.mkdir(parents=True, exist_ok=True)
-    public_key.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(private_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-    public_key.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
-
-
-def sign(folder: Path, statement: Statement, private_key: Path, signature: Path) -> None:
+def sign(folder: Path, statement: Statement, signer: Signer, signature: Path) -> None:
     """Write `statement` into `folder` and sign every file of it.
 
     Raises:
@@ -74,20 +125,21 @@ def sign(folder: Path, statement: Statement, private_key: Path, signature: Path)
     (folder / STATEMENT).write_text(statement.model_dump_json(indent=2) + "\n", encoding="utf-8")
     signature.parent.mkdir(parents=True, exist_ok=True)
     try:
-        signing.Config().use_elliptic_key_signer(private_key=private_key).sign(folder, signature)
+        config = signing.Config().use_elliptic_key_signer(private_key=signer.key, password=signer.passphrase)
+        config.sign(folder, signature)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"a private key at {private_key}", f"{type(error).__name__}: {error}", "set UNDERTONE_SIGNING_KEY"
+            f"a private key at {signer.key}", f"{type(error).__name__}: {error}", "set UNDERTONE_SIGNING_KEY"
         ) from error
 
 
-def verify(folder: Path, signature: Path, trusted: Path, task: str, version: int) -> Statement:
+def verify(folder: Path, signature: Path, trust: Trust, task: str, version: int) -> Statement:
     """Check that a trusted approver signed exactly these bytes for exactly this version.
 
     Args:
         folder: the model folder with its statement inside.
         signature: the signature file, kept beside the folder.
-        trusted: folder of public keys named ``<approver>.pub``.
+        trust: whose keys count.
 
     Raises:
         VerificationError: anything at all does not hold.
@@ -104,16 +156,115 @@ def verify(folder: Path, signature: Path, trusted: Path, task: str, version: int
             task, version, f"an approval of {task} {version}", f"one of {statement.task} {statement.version}"
         )
     _check_digest(folder, statement)
-    public_key = trusted / f"{statement.approver}.pub"
-    if Path(statement.approver).name != statement.approver or not public_key.is_file():
-        raise _refused(task, version, f"an approver with a key in {trusted}", f"{statement.approver!r}")
+    key = _approver(trust, statement.approver, task, version)
     try:
-        verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
+        verifying.Config().use_elliptic_key_verifier(public_key=key.path).verify(folder, signature)
     except Exception as error:  # model-signing raises ValueError, OSError and protobuf errors; every one is a refusal
         raise _refused(
             task, version, f"the signature of {statement.approver}", f"{type(error).__name__}: {error}"
         ) from error
+    _check_lineage(folder, statement)
+    check_duties(statement, trust)
     return statement
+
+
+def verify_order(order: Order, statement: Statement, trust: Trust) -> None:
+    """Check that a trusted approver ordered the version of `statement` to serve.
+
+    Raises:
+        VerificationError: it is an order for something else, or its signature does not hold.
+    """
+    task, version = statement.task, statement.version
+    wanted = (task, version, statement.manifest_sha256)
+    if (order.task, order.version, order.manifest_sha256) != wanted:
+        raise _refused(task, version, f"an order to serve {task} {version}", f"one for {order.task} {order.version}")
+    if not order.holds(_approver(trust, order.approver, task, version)):
+        raise _refused(task, version, f"an order signed by {order.approver}", "another signature")
+
+
+def read_order(path: Path, task: str, version: int) -> Order:
+    """The order in the file `path`.
+
+    Raises:
+        VerificationError: there is none.
+    """
+    try:
+        return Order.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise _refused(task, version, "an order to serve it", f"{type(error).__name__}: {error}") from error
+
+
+def check_standing(statement: Statement, order: Order, fingerprint: str, trust: Trust) -> None:
+    """Check that what was verified once still counts: keys are revoked and people are added while a version serves.
+
+    Args:
+        fingerprint: of the approver's key when the folder was verified.
+
+    Raises:
+        VerificationError: the approval or the order does not count any more.
+    """
+    key = _approver(trust, statement.approver, statement.task, statement.version)
+    if key.fingerprint != fingerprint:
+        raise _refused(statement.task, statement.version, f"the key of {statement.approver} as it was", "another key")
+    check_duties(statement, trust)
+    verify_order(order, statement, trust)
+
+
+def check_duties(statement: Statement, trust: Trust) -> None:
+    """Where duties are separated, the trainer proves who they are, and the approver is somebody else.
+
+    Raises:
+        VerificationError: the approver is the trainer, or nobody proved who the trainer is.
+    """
+    if not trust.separate:
+        return
+    task, version, claim = statement.task, statement.version, statement.claim
+    if claim is None:
+        raise _refused(task, version, "a version that its trainer signed", "nobody's signature", train=True)
+    trainer, approver = trust.trainer(claim.trainer), trust.approver(statement.approver)
+    claimed = (claim.task, claim.manifest_sha256, claim.data_sha256, claim.trainer)
+    if claimed != (task, statement.manifest_sha256, statement.data_sha256, statement.trainer):
+        raise _refused(
+            task, version, "a trainer's signature under this very version", f"one under {claim.task}", train=True
+        )
+    if trainer is None or not claim.holds(trainer):
+        raise _refused(task, version, f"the signature of {claim.trainer!r}, a known trainer", "another", train=True)
+    if claim.trainer == statement.approver or approver is None or approver.fingerprint == trainer.fingerprint:
+        raise VerificationError(
+            f"an approver who did not train {task} {version}",
+            f"{statement.approver}, its trainer",
+            "ask another approver",
+        )
+
+
+def _approver(trust: Trust, name: str, task: str, version: int) -> Key:
+    key = trust.approver(name)
+    if key is None:
+        gone = any(found.name == name for found in trust.revoked())
+        raise _refused(
+            task,
+            version,
+            f"an approver with a key in {trust.approvers}",
+            f"{name!r}, whose key was revoked" if gone else f"{name!r}",
+        )
+    return key
+
+
+def _check_lineage(folder: Path, statement: Statement) -> None:
+    """What the statement says of the model's making is what the folder says."""
+    card = ModelCardData.read(folder)
+    made = card.lineage
+    inside = (card.task, made.data_sha256, made.rows, made.commit, made.lock_sha256, made.trainer)
+    said = (
+        statement.task,
+        statement.data_sha256,
+        statement.rows,
+        statement.commit,
+        statement.lock_sha256,
+        statement.trainer,
+    )
+    if inside != said:
+        raise _refused(statement.task, statement.version, "a statement that fits the folder", "another lineage")
 
 
 def _check_digest(folder: Path, statement: Statement) -> None:
@@ -124,7 +275,6 @@ def _check_digest(folder: Path, statement: Statement) -> None:
         )
 
 
-def _refused(task: str, version: int, expected: str, found: str) -> VerificationError:
-    return VerificationError(
-        expected, found, f"do not serve it; approve a version again: `undertone models approve {task} {version}`"
-    )
+def _refused(task: str, version: int, expected: str, found: str, *, train: bool = False) -> VerificationError:
+    again = f"train it again: `undertone train {task}`" if train else f"`undertone models approve {task} {version}`"
+    return VerificationError(expected, found, f"do not serve it; {again}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 
 from undertone.ledger import Ledger
@@ -27,8 +28,9 @@ class Workspace:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The ledger in the store."""
-        return Ledger(self.store)
+        """The ledger in the store, with this machine's witness of it."""
+        database = hashlib.sha256(self.settings.database_url.encode()).hexdigest()[:8]
+        return Ledger(self.store, self.settings.state_dir / f"ledger-{database}.head")
 
     @cached_property
     def registry(self) -> Registry:

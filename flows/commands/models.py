@@ -6,7 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Registered versions: list, show, approve, reject, rollback.", no_args_is_help=True)
+app = typer.Typer(
+    help="Registered versions: list, show, approve, reject, rollback, freeze, unfreeze, evidence, reproduce.",
+    no_args_is_help=True,
+)
 
 Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 Version = Annotated[int, typer.Argument(help="number of the model version", metavar="VERSION")]
@@ -115,7 +118,7 @@ def reject(task: Task, version: Version, reason: Reason = "", now: Now = "", as_
 
 @app.command()
 def rollback(task: Task, reason: Reason = "", now: Now = "", as_json: Json = False) -> None:
-    """Put back the last approved version that still verifies, loads and scores."""
+    """Put back the last approved version that still verifies, loads and scores; freeze promotion until `unfreeze`."""
     from undertone import governance
     from undertone.workspace import Workspace
 
@@ -123,13 +126,55 @@ def rollback(task: Task, reason: Reason = "", now: Now = "", as_json: Json = Fal
     _tell(governance.rollback(workspace, task, _act(workspace, reason, now)), as_json)
 
 
+@app.command()
+def freeze(task: Task, reason: Reason = "", now: Now = "", as_json: Json = False) -> None:
+    """Stop every promotion of a task, automatic or by hand, until `unfreeze`; rolling back stays possible."""
+    from undertone import governance
+    from undertone.workspace import Workspace
+
+    workspace = Workspace()
+    _tell(governance.freeze(workspace, task, _act(workspace, reason, now)), as_json)
+
+
+@app.command()
+def unfreeze(task: Task, reason: Reason = "", now: Now = "", as_json: Json = False) -> None:
+    """Allow promotions of a task again."""
+    from undertone import governance
+    from undertone.workspace import Workspace
+
+    workspace = Workspace()
+    _tell(governance.unfreeze(workspace, task, _act(workspace, reason, now)), as_json)
+
+
+@app.command()
+def evidence(
+    task: Task,
+    version: Version,
+    output: Annotated[str, typer.Option(help="the file to write; default: TASK-VERSION-evidence.zip")] = "",
+    as_json: Json = False,
+) -> None:
+    """One file for an auditor: the signed model, its evidence and the ledger, verifiable offline with public tools."""
+    from pathlib import Path
+
+    from flows.terminal import emit
+    from undertone.pack import write_pack
+    from undertone.workspace import Workspace
+
+    path = Path(output or f"{task}-{version}-evidence.zip")
+    names = write_pack(Workspace(), task, version, path)
+    text = f"{path}: {len(names)} files, {path.stat().st_size / 1e6:.1f} MB; README.md inside says how to verify it"
+    emit({"file": str(path), "files": names}, as_json=as_json, text=text)
+
+
 def _act(workspace: Any, reason: str, now: str) -> Any:
     from datetime import UTC, datetime
 
-    from flows.terminal import moment
+    from flows.terminal import ask_passphrase, moment
     from undertone.governance import Act
 
-    return Act(workspace.settings.actor, reason, moment(now) if now else datetime.now(UTC))
+    settings = workspace.settings
+    at = moment(now) if now else datetime.now(UTC)
+    return Act(settings.actor, reason, at, ask_passphrase(settings))
 
 
 def _tell(entry: Any, as_json: bool) -> None:
@@ -138,5 +183,6 @@ def _tell(entry: Any, as_json: bool) -> None:
     from flows.terminal import emit
 
     why = f": {entry.reason}" if entry.reason else ""
-    text = f"{entry.task} {entry.version} {entry.kind.replace('_', ' ')} by {entry.actor}{why} (ledger row {entry.seq})"
+    what = f"{entry.task}{'' if entry.version is None else f' {entry.version}'}"
+    text = f"{what} {entry.kind.replace('_', ' ')} by {entry.actor}{why} (ledger row {entry.seq})"
     emit(asdict(entry), as_json=as_json, text=text)

@@ -104,9 +104,10 @@ def test_the_signature_of_another_version_does_not_help(
     serving_one, workspace: Workspace, register: Callable[..., ModelVersion], tmp_path: Path
 ) -> None:
     version = register().version
-    (tmp_path / "model").mkdir()
-    workspace.registry.fetch_approval("sentiment", 1, tmp_path / "model", tmp_path / "approval.sig")
-    workspace.registry.put_approval("sentiment", version, tmp_path / "model", tmp_path / "approval.sig")
+    workspace.registry.fetch_approval("sentiment", 1, tmp_path)
+    files = [tmp_path / "model" / "approval.json", tmp_path / "approval.sig", tmp_path / "order.json"]
+    workspace.registry.put_approval("sentiment", version, *files)
+    workspace.ledger.append("approved", "sentiment", at=ACT.at, actor="eve", reason="", version=version)  # forged, too
     workspace.registry.set_champion("sentiment", version)
     refusal = serving_one.wait_for_refusal(version)
     assert f"an approval of sentiment {version}" in refusal["expected"]

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from undertone import governance, signing
+from undertone import governance, keys, signing
 from undertone.engine import Engine
 from undertone.errors import ConfigError, DecisionError, RegistryError, VerificationError
 from undertone.governance import Act
+from undertone.identity import Signer
+from undertone.keys import Trust
 from undertone.model_folder import GRAPH, METADATA, STATEMENT
 from undertone.registry import ModelVersion
 from undertone.settings import Settings
@@ -31,18 +33,18 @@ def approved(workspace: Workspace, register: Register, tmp_path: Path) -> tuple[
 
 
 def fetch(workspace: Workspace, task: str, version: int, into: Path) -> tuple[Path, Path]:
-    folder = workspace.registry.download(task, version, into / "model")
-    workspace.registry.fetch_approval(task, version, folder, into / signing.SIGNATURE)
-    return folder, into / signing.SIGNATURE
+    workspace.registry.download(task, version, into / "model")
+    workspace.registry.fetch_approval(task, version, into)
+    return into / "model", into / signing.SIGNATURE
 
 
 def verify(workspace: Workspace, folder: Path, signature: Path, task: str = "sentiment", version: int = 1) -> None:
-    signing.verify(folder, signature, workspace.settings.trusted_dir, task, version)
+    signing.verify(folder, signature, Trust.of(workspace.settings), task, version)
 
 
 def test_an_approval_is_served_bytes_signed(workspace: Workspace, approved: tuple[Path, Path]) -> None:
     folder, signature = approved
-    statement = signing.verify(folder, signature, workspace.settings.trusted_dir, "sentiment", 1)
+    statement = signing.verify(folder, signature, Trust.of(workspace.settings), "sentiment", 1)
     assert (statement.approver, statement.trainer, statement.reason) == ("ann", "tom", "looks right")
     assert workspace.registry.champion_version("sentiment") == 1
     entry = workspace.ledger.latest("sentiment", ["approved"])
@@ -131,27 +133,27 @@ def test_a_signature_holds_for_its_version_and_task_only(workspace: Workspace, a
 
 def test_an_unknown_key_is_refused(workspace: Workspace, approved: tuple[Path, Path], tmp_path: Path) -> None:
     folder, signature = approved
-    trusted = tmp_path / "trusted"
-    signing.make_key(tmp_path / "eve.key", trusted / "eve.pub")
+    trust = Trust(tmp_path / "trusted", tmp_path / "trainers")
+    _, eve = keys.make(workspace.settings, "eve")
     with pytest.raises(VerificationError, match="an approver with a key"):
-        signing.verify(folder, signature, trusted, "sentiment", 1)
-    shutil.copy(trusted / "eve.pub", trusted / "ann.pub")  # ann's name over eve's key
+        signing.verify(folder, signature, trust, "sentiment", 1)
+    trust.approvers.mkdir()
+    shutil.copy(eve, trust.approvers / "ann.pub")  # ann's name over eve's key
     with pytest.raises(VerificationError, match="signature of ann"):
-        signing.verify(folder, signature, trusted, "sentiment", 1)
+        signing.verify(folder, signature, trust, "sentiment", 1)
 
 
 def test_an_approver_named_like_a_path_is_refused(workspace: Workspace, register: Register, tmp_path: Path) -> None:
     made = register()
     folder = workspace.registry.download("sentiment", made.version, tmp_path / "f")
-    signing.make_key(tmp_path / "k" / "eve.key", tmp_path / "k" / "eve.pub")
-    workspace.settings.trusted_dir.mkdir(parents=True)
+    key, public = keys.make(workspace.settings, "eve")
     from undertone.model_folder import digest, manifest
 
     statement = signing.Statement(
         task="sentiment", version=1, manifest_sha256=digest(manifest(folder)), data_sha256="", rows=1, commit="",
-        lock_sha256="", trainer="", gate={}, approver=str(tmp_path / "k" / "eve"), approved_at=ACT.at, reason="",
+        lock_sha256="", trainer="", gate={}, approver=str(public.with_suffix("")), approved_at=ACT.at, reason="",
     )  # fmt: skip
-    signing.sign(folder, statement, tmp_path / "k" / "eve.key", tmp_path / "eve.sig")
+    signing.sign(folder, statement, Signer("eve", key), tmp_path / "eve.sig")
     with pytest.raises(VerificationError, match="an approver with a key"):
         verify(workspace, folder, tmp_path / "eve.sig")
 
@@ -207,7 +209,7 @@ def test_rollback_goes_back_step_by_step_and_not_forward(workspace: Workspace, r
     with pytest.raises(DecisionError, match="an earlier approved version"):
         governance.rollback(workspace, "sentiment", ACT)
     assert workspace.registry.champion_version("sentiment") == 1
-    assert workspace.ledger.verify() == 3 + 3 + 2
+    assert workspace.ledger.verify() == 3 + 3 + 2 * 2  # each rollback freezes, too
 
 
 def test_rollback_passes_over_a_version_that_no_longer_verifies(

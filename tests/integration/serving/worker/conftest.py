@@ -21,14 +21,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from serving.app import create_app
 from serving.worker import Worker
-from undertone import model_folder, signing
-from undertone.model_folder import Lineage, ModelCardData, digest, manifest
+from undertone import keys, model_folder, signing
+from undertone.identity import Signer
+from undertone.model_folder import STATEMENT, Lineage, ModelCardData, digest, manifest
 from undertone.registry import Registry
 from undertone.schema import messages, predictions
 from undertone.settings import Settings
-from undertone.signing import SIGNATURE, Statement
+from undertone.signing import ORDER, SIGNATURE, Claim, Order, Statement
 from undertone.store import Store
 from undertone.tasks import TASKS, get_task
+from undertone.workspace import Workspace
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 VOCABULARY = {word: index for index, word in enumerate(["[UNK]", "good", "bad", "parcel", "great", "sure"])}
@@ -111,7 +113,11 @@ class Shelf:
     made: int = 0
 
     def __post_init__(self) -> None:
-        self.registry = Registry(self.settings)
+        workspace = Workspace(self.settings)
+        self.registry, self.ledger = workspace.registry, workspace.ledger
+
+    def signer(self, name: str) -> Signer:
+        return Signer(name, self.settings.keys_dir / f"{name}.key")
 
     def register(
         self, task: str = "sentiment", labels: tuple[str, ...] | None = None, shift: float | None = None
@@ -129,15 +135,23 @@ class Shelf:
 
     def approve(self, version: int, task: str = "sentiment", approver: str = "ann") -> int:
         folder = self.folders[task, version]
+        common = {"task": task, "manifest_sha256": digest(manifest(folder))}
+        claim = Claim(**common, data_sha256="d" * 64, trainer="tom").sign(self.signer("tom"))
         statement = Statement(
-            task=task, version=version, manifest_sha256=digest(manifest(folder)), data_sha256="d" * 64, rows=100,
-            commit="c" * 40, lock_sha256="e" * 64, trainer="tom", gate={}, approver=approver, approved_at=NOW,
-            reason="test",
+            **common, version=version, data_sha256="d" * 64, rows=100, commit="c" * 40, lock_sha256="e" * 64,
+            trainer="tom", gate={}, approver=approver, approved_at=NOW, reason="test", claim=claim,
         )  # fmt: skip
-        # the signature's file name is the registry's business; its folder is ours
-        signature = self.scratch / f"signed-{task}-{version}" / SIGNATURE
-        signing.sign(folder, statement, self.settings.keys_dir / f"{approver}.key", signature)
-        self.registry.put_approval(task, version, folder, signature)
+        # the files' names are the registry's business; their folder is ours
+        signed = self.scratch / f"signed-{task}-{version}"
+        signing.sign(folder, statement, self.signer(approver), signed / SIGNATURE)
+        serial, head = self.ledger.head()
+        order = Order(
+            **common, version=version, kind="approved", serial=serial, ledger_hash=head, approver=approver, at=NOW,
+            reason="test",
+        ).sign(self.signer(approver))  # fmt: skip
+        (signed / ORDER).write_text(order.model_dump_json())
+        self.registry.put_approval(task, version, folder / STATEMENT, signed / SIGNATURE, signed / ORDER)
+        self.ledger.append("approved", task, at=NOW, actor=approver, reason="test", version=version)
         self.registry.set_champion(task, version)
         return version
 
@@ -221,7 +235,8 @@ def make_home(folder: Path, blank_mlflow: Path) -> Settings:
     made = Settings(home=folder, actor="ann", follow_seconds=0.1, engine_threads=1)
     made.mlflow_home.mkdir(parents=True)
     shutil.copy(blank_mlflow, made.mlflow_home / "mlflow.db")
-    signing.make_key(made.keys_dir / "ann.key", made.trusted_dir / "ann.pub")
+    for name, role in (("ann", "approver"), ("tom", "trainer")):
+        keys.trust(made, name, keys.make(made, name)[1], role)
     return made
 
 

@@ -57,8 +57,10 @@ def test_a_worker_starts_serves_and_stops_with_0(settings, shelf, rows, until, t
     assert not loaded & {"torch", "transformers", "prefect", "evidently", "sklearn", "datasets"}
 
 
-def test_a_killed_workers_answers_are_stored_by_the_next(settings, shelf, rows, until, tmp_path):
+def test_a_killed_workers_answers_are_stored_by_the_next(settings, shelf, serve, rows, until, tmp_path):
     shelf.publish()
+    with serve(settings) as served:
+        served.wait_version(1)
     blocked = settings.state_dir / "elsewhere"
     blocked.write_text("a file where the store's folder should be")
     down = settings.model_copy(update={"store_url": f"sqlite:///{blocked}/undertone.db"})

@@ -28,7 +28,11 @@ def test_a_store_out_of_reach_at_start_and_back_loses_nothing(ready, serve, rows
     blocked = ready.state_dir / "elsewhere"
     blocked.write_text("a file where the store's folder should be")
     settings = ready.model_copy(update={"store_url": f"sqlite:///{blocked}/undertone.db"})
-    with serve(settings) as served:
+    with serve(settings) as served:  # without the ledger nothing new comes into service
+        assert "the store at" in served.wait_refused(1)["expected"]
+    with serve(ready) as served:
+        served.wait_version(1)
+    with serve(settings) as served:  # what served before serves on
         served.wait_version(1)
         until(lambda: served.ready()["store_problem"], "the problem shown")
         for number in range(30):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from undertone import model_folder, signing
+from undertone import keys, model_folder
 from undertone.engine import Engine
 
 
@@ -186,7 +186,7 @@ def test_a_version_number_used_anew_is_noticed(settings, shelf, serve, until):
 def test_a_new_approval_is_tried_at_the_next_look(settings, shelf, serve, monkeypatch):
     monkeypatch.setattr("serving.follower.PATIENCE", 1_000_000)  # the same approval is not tried again in this test
     version = shelf.register()
-    signing.make_key(settings.keys_dir / "eve.key", settings.keys_dir / "eve.pub")  # nobody trusts eve
+    keys.make(settings, "eve")  # nobody trusts eve
     shelf.approve(version, approver="eve")
     with serve(settings) as served:
         assert "'eve'" in served.wait_refused(version)["found"]
@@ -196,7 +196,7 @@ def test_a_new_approval_is_tried_at_the_next_look(settings, shelf, serve, monkey
 
 def test_a_key_that_becomes_trusted_is_enough(settings, shelf, serve):
     version = shelf.register()
-    signing.make_key(settings.keys_dir / "eve.key", settings.keys_dir / "eve.pub")
+    keys.make(settings, "eve")
     shelf.approve(version, approver="eve")
     with serve(settings) as served:
         served.wait_refused(version)
