@@ -101,7 +101,7 @@ def free_port() -> int:
 def running(
     command: list[str], log: Path, ready: Callable[[], Any], seconds: float, stop: signal.Signals, **popen: Any
 ) -> Iterator[None]:
-    """A server as a child process, from the moment it is `ready` until the block ends, when it gets the signal `stop`."""
+    """A server as a child process, from when it is `ready` until the block ends; then it gets the signal `stop`."""
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True, **popen)
     try:
@@ -145,19 +145,19 @@ class Postgres:
         """SQLAlchemy URL of a database, as a role that owns it and is no superuser."""
         return f"postgresql+psycopg://undertone@127.0.0.1:{self.port}/{database}"
 
-    def execute(self, *statements: str) -> None:
-        """Run statements as superuser, each in a transaction of its own."""
+    def rows(self, statement: str) -> list[tuple]:
+        """What a statement gives, run as superuser in a transaction of its own."""
         import psycopg
 
         address = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
         with psycopg.connect(address, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
+            answer = connection.execute(statement.encode())
+            return answer.fetchall() if answer.description else []
 
     def database(self, template: str = "template0") -> str:
         """URL of a fresh database, a copy of `template`."""
         name = f"test_{next(self.numbers)}"
-        self.execute(f"create database {name} template {template} strategy file_copy owner undertone")
+        self.rows(f"create database {name} template {template} strategy file_copy owner undertone")
         return self.url(name)
 
     def store(self) -> str:
@@ -195,12 +195,13 @@ def postgres() -> Iterator[Postgres]:
             import psycopg
 
             with contextlib.suppress(psycopg.OperationalError):
-                server.execute("select 1")
+                server.rows("select 1")
                 return True
             return False
 
         with running(command, Path(folder, "log"), ready, 30, signal.SIGINT, cwd=folder, **owner):
-            server.execute("create role undertone login", "create database migrated owner undertone")
+            server.rows("create role undertone login")
+            server.rows("create database migrated owner undertone")
             store = Store(server.url("migrated"))
             store.migrate()
             store.engine.dispose()

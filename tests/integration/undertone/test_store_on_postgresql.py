@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from tests.unit.undertone.test_store import *  # noqa: F403
-from tests.unit.undertone.test_store import scored
+from tests.unit.undertone.test_store import NOW, scored
 from undertone.errors import StoreError
+from undertone.schema import messages
 from undertone.store import Store
 
 
@@ -42,6 +43,20 @@ def test_a_lock_that_is_not_given_back_ends_in_words(postgres_database: Store) -
     impatient.engine.dispose()
 
 
+def test_two_who_write_the_same_messages_do_not_block_each_other(postgres, store: Store) -> None:
+    def row(identifier: str) -> dict:
+        return {"id": identifier, "text": "t", "received_at": NOW, "truncated": False}
+
+    with ThreadPoolExecutor(1) as pool, store.transaction() as connection:
+        connection.execute(messages.insert(), [row("1")])
+        other = pool.submit(store.record, [scored(2), scored(1)])
+        while not postgres.rows("select 1 from pg_locks where not granted"):  # the other writer waits for message 1,
+            assert not other.done()
+        connection.execute(messages.insert(), [row("2")])  # and must not hold message 2 meanwhile
+        connection.commit()
+        assert other.result(30) == 0
+
+
 @pytest.mark.parametrize(("number", "named"), [("9" * 201, "too long"), ("nul \x00 inside", "NUL")])
 def test_a_value_that_does_not_fit_says_so(store: Store, number: str, named: str) -> None:
     with pytest.raises(StoreError, match=f"{named}.*shorten or repair"):
@@ -58,5 +73,5 @@ def test_a_store_out_of_reach_says_so() -> None:  # in place of the unit test of
 
 def test_a_server_that_restarts_is_found_again(postgres, store: Store) -> None:
     store.ping()
-    postgres.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'undertone'")
+    postgres.rows("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'undertone'")
     assert store.record([scored(1)]) == 1
