@@ -100,7 +100,7 @@ class Ledger:
                 "version": version,
                 "actor": repair(actor),
                 "reason": repair(reason),
-                "payload": repair(_canonical(payload or {})),
+                "payload": _canonical(json.loads(repair(_canonical(payload or {})))),  # as an export reads it
                 "previous_hash": last.hash if last else GENESIS,
             }
             row["hash"] = _hash(row)

@@ -1,9 +1,11 @@
 """A workspace on SQLite in a temporary folder, and model folders small enough to make by hand."""
 
+import functools
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from undertone import model_folder
+from undertone import governance, keys, model_folder
 from undertone.model_folder import Lineage, ModelCardData, digest, manifest
 from undertone.registry import ModelVersion
 from undertone.settings import Settings
@@ -31,6 +33,18 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.registry.client.search_experiments()
     made.store.engine.dispose()
     return home
+
+
+def enrol(workspace: Workspace, name: str, role: keys.Role = "approver", passphrase: str | None = None) -> keys.Key:
+    """A key of `name` that counts here, its private half on this machine."""
+    _, public = keys.make(workspace.settings, name, passphrase)
+    return keys.trust(workspace.settings, name, public, role)
+
+
+@pytest.fixture(name="enrol")
+def enrolling(workspace: Workspace) -> Callable[..., keys.Key]:
+    """Give somebody a key that counts."""
+    return functools.partial(enrol, workspace)
 
 
 @pytest.fixture
@@ -88,16 +102,29 @@ def build_model_folder(folder: Path, task: str, trainer: str, shift: float) -> P
 
 @pytest.fixture
 def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion]:
-    """Register one more version of a task, with a gate row as training would leave it."""
+    """Register one more version of a task, with the ledger rows that training would leave.
+
+    Where duties are separated the trainer's key signs, as in training.
+    """
     count = iter(range(1_000))
 
-    def make(task: str = "sentiment", *, passed: bool = True, gated: bool = True) -> ModelVersion:
+    def make(
+        task: str = "sentiment", *, passed: bool = True, gated: bool = True, trainer: str = "tom", edit: Any = None
+    ) -> ModelVersion:
         number = next(count)
-        folder = build_model_folder(tmp_path / f"made-{number}", task, trainer="tom", shift=float(number))
+        folder = build_model_folder(tmp_path / f"made-{number}", task, trainer=trainer, shift=float(number))
+        if edit is not None:
+            edit(folder)
         registry = workspace.registry
         run = registry.client.create_run(registry.experiment_id())
         sha = digest(manifest(folder))
         made = registry.create(task, folder, run.info.run_id, {"undertone.manifest_sha256": sha})
+        claim = governance.claim(workspace, task, sha, "d" * 64, trainer)
+        if claim is not None:
+            workspace.ledger.append(
+                "registered", task, at=NOW, actor=trainer, reason="test", version=made.version,
+                payload={"claim": claim.model_dump()},
+            )  # fmt: skip
         if gated:
             workspace.ledger.append(
                 "gate", task, at=NOW, actor="gate", reason="as told", version=made.version,
