@@ -125,8 +125,9 @@ def sign(folder: Path, statement: Statement, signer: Signer, signature: Path) ->
     (folder / STATEMENT).write_text(statement.model_dump_json(indent=2) + "\n", encoding="utf-8")
     signature.parent.mkdir(parents=True, exist_ok=True)
     try:
-        config = signing.Config().use_elliptic_key_signer(private_key=signer.key, password=signer.passphrase)
-        config.sign(folder, signature)
+        # model-signing annotates the password as text and hands it on to a library that takes bytes
+        password: Any = signer.passphrase.encode() if signer.passphrase else None
+        signing.Config().use_elliptic_key_signer(private_key=signer.key, password=password).sign(folder, signature)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"a private key at {signer.key}", f"{type(error).__name__}: {error}", "set UNDERTONE_SIGNING_KEY"

@@ -1,11 +1,11 @@
 """A workspace on SQLite in a temporary folder, and model folders small enough to make by hand."""
 
 import functools
+import hashlib
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -109,7 +109,14 @@ def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion
     count = iter(range(1_000))
 
     def make(
-        task: str = "sentiment", *, passed: bool = True, gated: bool = True, trainer: str = "tom", edit: Any = None
+        task: str = "sentiment",
+        *,
+        passed: bool = True,
+        gated: bool = True,
+        trainer: str = "tom",
+        edit: Callable[[Path], None] | None = None,
+        evidence: dict[str, bytes] | None = None,
+        claimed_by: Workspace | None = None,
     ) -> ModelVersion:
         number = next(count)
         folder = build_model_folder(tmp_path / f"made-{number}", task, trainer=trainer, shift=float(number))
@@ -119,16 +126,21 @@ def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion
         run = registry.client.create_run(registry.experiment_id())
         sha = digest(manifest(folder))
         made = registry.create(task, folder, run.info.run_id, {"undertone.manifest_sha256": sha})
-        claim = governance.claim(workspace, task, sha, "d" * 64, trainer)
+        claim = governance.claim(claimed_by or workspace, task, sha, "d" * 64, trainer)
         if claim is not None:
             workspace.ledger.append(
                 "registered", task, at=NOW, actor=trainer, reason="test", version=made.version,
                 payload={"claim": claim.model_dump()},
             )  # fmt: skip
+        digests = {}
+        for name, data in (evidence or {}).items():
+            (tmp_path / name).write_bytes(data)
+            registry.put_file(run.info.run_id, tmp_path / name, "evaluation")
+            digests[name] = hashlib.sha256(data).hexdigest()
         if gated:
             workspace.ledger.append(
                 "gate", task, at=NOW, actor="gate", reason="as told", version=made.version,
-                payload={"passed": passed, "manifest_sha256": sha},
+                payload={"passed": passed, "manifest_sha256": sha, "evidence": digests},
             )  # fmt: skip
         return made
 

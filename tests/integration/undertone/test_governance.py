@@ -1,6 +1,7 @@
 """Approve, reject, roll back: on a real registry, with real signatures."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from undertone import governance, keys, signing
 from undertone.engine import Engine
@@ -256,3 +258,100 @@ def test_the_registered_bytes_are_the_folder(workspace: Workspace, register: Reg
     assert digest(manifest(folder)) == made.tags["undertone.manifest_sha256"]
     assert [item.version for item in workspace.registry.versions("sentiment")] == [1]
     assert workspace.registry.versions("sarcasm") == []
+
+
+def test_a_rollback_freezes_until_somebody_lifts_it(workspace: Workspace, register: Register) -> None:
+    for _ in range(2):
+        governance.approve(workspace, "sentiment", register().version, ACT)
+    governance.rollback(workspace, "sentiment", ACT)
+    row = governance.frozen(workspace, "sentiment")
+    assert row is not None
+    assert row.reason == ACT.reason
+    made = register()
+    with pytest.raises(DecisionError, match="a freeze by ann"):
+        governance.approve(workspace, "sentiment", made.version, ACT, override=True)
+    governance.approve(workspace, "sarcasm", register("sarcasm").version, ACT)  # other tasks go on
+    with pytest.raises(DecisionError, match="a reason for lifting"):
+        governance.unfreeze(workspace, "sentiment", dataclasses.replace(ACT, reason=""))
+    governance.unfreeze(workspace, "sentiment", ACT)
+    assert governance.frozen(workspace, "sentiment") is None
+    governance.approve(workspace, "sentiment", made.version, ACT)
+    with pytest.raises(DecisionError, match="nothing to do"):
+        governance.unfreeze(workspace, "sentiment", ACT)
+
+
+def test_every_promotion_is_an_order_with_a_higher_serial(workspace: Workspace, register: Register) -> None:
+    for _ in range(2):
+        governance.approve(workspace, "sentiment", register().version, ACT)
+    governance.rollback(workspace, "sentiment", ACT)
+    orders = [
+        signing.Order.model_validate(row.payload["order"])
+        for row in workspace.ledger.entries("sentiment", ["approved", "rolled_back"])
+    ]
+    assert [(order.version, order.kind) for order in orders] == [(1, "approved"), (2, "approved"), (1, "rolled_back")]
+    assert sorted({order.serial for order in orders}) == [order.serial for order in orders]
+    key = Trust.of(workspace.settings).approver("ann")
+    for order in orders:
+        row = workspace.ledger.row(order.serial)
+        assert row is not None
+        assert (order.ledger_hash, order.holds(key)) == (row.hash, True)
+        assert not order.model_copy(update={"serial": order.serial + 1}).holds(key)
+
+
+def test_every_act_needs_a_key_that_counts(workspace: Workspace, register: Register) -> None:
+    for _ in range(2):
+        governance.approve(workspace, "sentiment", register().version, ACT)
+    challenger = register().version
+    stranger = dataclasses.replace(ACT, actor="mallory")
+    before = workspace.ledger.head()
+    for act in (
+        lambda: governance.reject(workspace, "sentiment", challenger, stranger),
+        lambda: governance.rollback(workspace, "sentiment", stranger),
+        lambda: governance.freeze(workspace, "sentiment", stranger),
+        lambda: governance.unfreeze(workspace, "sentiment", stranger),
+    ):
+        with pytest.raises(ConfigError, match="trusted approvers are ann"):
+            act()
+    assert workspace.ledger.head() == before
+
+
+def test_a_team_signs_with_passphrases(workspace: Workspace, register: Register, enrol: Callable) -> None:
+    team = Workspace(workspace.settings.model_copy(update={"profile": "team"}))
+    long = "correct horse battery"
+    enrol("ann", passphrase=long)
+    enrol("tom", "trainer", passphrase="staple staple staple")
+    proven = Workspace(team.settings.model_copy(update={"passphrase": SecretStr("staple staple staple")}))
+    made = register(claimed_by=proven)
+    with pytest.raises(ConfigError, match=r"the passphrase of ann\.key"):
+        governance.approve(team, "sentiment", made.version, ACT)
+    with pytest.raises(DecisionError, match=r"the passphrase of ann\.key"):
+        governance.approve(team, "sentiment", made.version, dataclasses.replace(ACT, passphrase="wrong wrong wrong"))
+    entry = governance.approve(team, "sentiment", made.version, dataclasses.replace(ACT, passphrase=long))
+    assert entry.actor == "ann"
+    stored = json.dumps([row.payload for row in team.ledger.entries()])
+    assert "horse" not in stored
+    assert long not in repr(dataclasses.replace(ACT, passphrase=long))
+
+
+def test_an_approval_freezes_the_card_and_needs_whole_evidence(
+    workspace: Workspace, register: Register, tmp_path: Path
+) -> None:
+    files = {"card.md": b"# A card\n", "gate.json": b"{}"}
+    made = register(evidence=files)
+    reason = "fine <script>alert(1)</script> [x](javascript:y)"
+    governance.approve(workspace, "sentiment", made.version, dataclasses.replace(ACT, reason=reason))
+    folder, _ = fetch(workspace, "sentiment", made.version, tmp_path / "copy")
+    card = (tmp_path / "copy" / "card.md").read_bytes()
+    statement = json.loads((folder / STATEMENT).read_text())
+    assert hashlib.sha256(card).hexdigest() == statement["card_sha256"]
+    assert card.startswith(b"# A card\n\n## Approval\n")
+    assert b"<script>" not in card
+    assert b"](javascript" not in card
+    described = workspace.registry.client.get_model_version("sentiment", str(made.version)).description
+    assert described == card.decode()
+
+    changed = register(evidence=files)
+    (tmp_path / "gate.json").write_text('{"passed": true}')
+    workspace.registry.put_file(changed.run_id, tmp_path / "gate.json", "evaluation")
+    with pytest.raises(DecisionError, match=r"gate.json was changed after the gate judged"):
+        governance.approve(workspace, "sentiment", changed.version, ACT, override=True)
