@@ -59,8 +59,9 @@ def train(
     Stopped with Ctrl-C, the same command goes on from the last checkpoint.
     """
     from flows import running
-    from flows.terminal import emit, moment, say
+    from flows.terminal import emit, moment, prove_trainer, say
 
+    prove_trainer()
     try:
         with running.prefect_ready():
             from flows.retrain import retrain
@@ -94,6 +95,17 @@ def serve(
     from serving.__main__ import main as serve_worker
 
     raise typer.Exit(serve_worker() or 0)
+
+
+@app.command()
+def console(
+    host: Annotated[str | None, typer.Option(help="address to listen on; default: the settings' host")] = None,
+    port: Annotated[int | None, typer.Option(help="port; default 8500")] = None,
+) -> None:
+    """Start the console: pages that show what serves, and on which a person approves or rejects."""
+    from console.__main__ import main as show_console
+
+    raise typer.Exit(show_console(host, port))
 
 
 @app.command()
@@ -146,7 +158,7 @@ def replay(
 
 @app.command()
 def up() -> None:
-    """Start MLflow, Prefect with its schedules, and the serving worker; Ctrl-C stops them all."""
+    """Start MLflow, Prefect with its schedules, the serving worker and the console; Ctrl-C stops them all."""
     from flows.up import run
 
     raise typer.Exit(run())

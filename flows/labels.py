@@ -10,6 +10,7 @@ import pandas as pd
 from undertone.errors import DataError
 from undertone.records import Feedback, utc
 from undertone.tasks import get_task
+from undertone.text import repair
 from undertone.workspace import Workspace
 
 
@@ -37,10 +38,10 @@ def add_file(task: str, path: str, workspace: Workspace | None = None) -> dict[s
     now = datetime.now(UTC)
     labels = [
         Feedback(
-            message_id=str(row["message_id"]),
+            message_id=repair(str(row["message_id"])),  # as serving stores it
             task=task,
             label=str(row["label"]),
-            labeller=str(row.get("labeller") or workspace.settings.actor),
+            labeller=repair(str(row.get("labeller") or workspace.settings.actor)),
             labelled_at=utc(datetime.fromisoformat(str(row["labelled_at"]))) if row.get("labelled_at") else now,
         )
         for row in frame.to_dict("records")

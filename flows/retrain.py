@@ -21,6 +21,7 @@ from training.evaluate import Evaluation
 from training.gate import GateVerdict
 from training.sources import located
 from training.work import Request, Work
+from undertone import identity
 from undertone.lease import hold
 from undertone.registry import ModelVersion
 from undertone.tasks import get_task
@@ -62,6 +63,7 @@ def retrain(
         base_model=base_model,
     )
     with hold(workspace.store, f"train {task}"), failure_in_ledger(workspace, request):
+        identity.trainer(workspace.settings, request.trainer)  # told before hours of training, not after
         work = load_and_split(workspace, request)
         run_id = steps.begin(workspace, work)
         with track.run_status(workspace.registry, run_id):

@@ -69,6 +69,19 @@ def ask_passphrase(settings: Settings) -> str | None:
     return _typed(f"Passphrase of {path.name}: ")
 
 
+def prove_trainer() -> None:
+    """Before hours of training: where duties are separated, the trainer's key is here and opens, or it is told now."""
+    from undertone import identity, keys
+    from undertone.settings import get_settings, remember_passphrase
+
+    settings = get_settings()
+    if keys.separate(settings):
+        typed = ask_passphrase(settings)
+        if typed is not None:
+            remember_passphrase(typed)
+        identity.trainer(get_settings(), settings.actor)
+
+
 def ask_new_passphrase(settings: Settings) -> str | None:
     """A passphrase for a new key, typed twice; None in the single-person profile, where a key needs none.
 

@@ -28,6 +28,7 @@ from training.finetune import subsample
 from training.gate import GateVerdict
 from training.verdict import show
 from training.work import Request, Work, open_work
+from undertone import governance
 from undertone.engine import Engine, Scores, calibrated
 from undertone.errors import UndertoneError
 from undertone.evidence import FOLDER
@@ -144,6 +145,7 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
     request = work.request
     refuse_code(work.model)
     manifest_sha256 = digest(manifest(work.model))
+    claim = governance.claim(workspace, request.task, manifest_sha256, work.data_sha256, request.trainer)
     made = workspace.registry.create(
         request.task,
         work.model,
@@ -169,6 +171,7 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
             "data_sha256": work.data_sha256,
             "rows": work.rows,
             "macro_f1": evaluation.macro_f1,
+            "claim": claim.model_dump() if claim else None,
         },
     )
     return made

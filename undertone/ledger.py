@@ -52,6 +52,9 @@ PROMOTIONS = ("approved", "rolled_back")
 #: In the column ``task`` of rows that concern no single task.
 EVERY_TASK = "all"
 
+#: Rows read at a time by `Ledger.export`.
+_PAGE = 1_000
+
 _ADVISORY_LOCK = 0x756E6465  # "unde": serialises appends on PostgreSQL
 
 
@@ -86,6 +89,10 @@ class Ledger:
         """
         if kind not in KINDS:
             raise ValueError(f"unknown kind of ledger row {kind!r}; expected one of {', '.join(KINDS)}")
+        if len(actor) > 200 or len(task) > 100:  # what PostgreSQL refuses, SQLite would take
+            raise ValueError(
+                f"an actor of at most 200 and a task of at most 100 characters, not {len(actor)}, {len(task)}"
+            )
         with self.store.transaction() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
@@ -94,7 +101,7 @@ class Ledger:
             ).first()
             row: dict[str, Any] = {
                 "seq": last.seq + 1 if last else 1,
-                "at": utc(at).isoformat(timespec="microseconds"),
+                "at": _time(at),
                 "kind": kind,
                 "task": task,
                 "version": version,
@@ -114,13 +121,19 @@ class Ledger:
         kinds: Sequence[str] | None = None,
         limit: int | None = None,
         newest_first: bool = False,
+        version: int | None = None,
+        until: datetime | None = None,
     ) -> list[LedgerEntry]:
-        """Rows in order, filtered by task and kind."""
+        """Rows in order, filtered by task, kind, version, and time (not later than `until`)."""
         query = select(ledger).order_by(ledger.c.seq.desc() if newest_first else ledger.c.seq).limit(limit)
         if task is not None:
             query = query.where(ledger.c.task == task)
         if kinds is not None:
             query = query.where(ledger.c.kind.in_(kinds))
+        if version is not None:
+            query = query.where(ledger.c.version == version)
+        if until is not None:
+            query = query.where(ledger.c.at <= _time(until))
         with self.store.reading() as connection:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
@@ -128,15 +141,8 @@ class Ledger:
         self, task: str, kinds: Sequence[str], version: int | None = None, until: datetime | None = None
     ) -> LedgerEntry | None:
         """The newest row of these kinds, for one version if given, not later than `until` if given."""
-        rows = self.entries(task, kinds, newest_first=True)
-        return next(
-            (
-                row
-                for row in rows
-                if (version is None or row.version == version) and (until is None or row.at <= utc(until))
-            ),
-            None,
-        )
+        found = self.entries(task, kinds, limit=1, newest_first=True, version=version, until=until)
+        return found[0] if found else None
 
     def champion(self, task: str, at: datetime | None = None) -> LedgerEntry | None:
         """The row that made the champion of `task`, now or as of `at`."""
@@ -175,9 +181,15 @@ class Ledger:
 
     def export(self) -> Iterator[str]:
         """Every row as one line of JSON, in order; `verify_export` checks such lines without the database."""
-        with self.store.reading() as connection:
-            for row in connection.execute(select(ledger).order_by(ledger.c.seq)).mappings():
-                yield as_line(_entry(row))
+        last = 0
+        while True:  # page by page: a reader that pauses holds no transaction open
+            query = select(ledger).where(ledger.c.seq > last).order_by(ledger.c.seq).limit(_PAGE)
+            with self.store.reading() as connection:
+                rows = [_entry(row) for row in connection.execute(query).mappings()]
+            yield from map(as_line, rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1].seq
 
     def _remember(self, seq: int, digest: str) -> None:
         """Keep the newest row in the witness. Best effort: the row itself is written already."""
@@ -199,7 +211,7 @@ class Ledger:
 
 def as_line(entry: LedgerEntry) -> str:
     """One row as a line of JSON, its time as the characters that the hash covers."""
-    return _canonical(asdict(entry) | {"at": entry.at.isoformat(timespec="microseconds")})
+    return _canonical(asdict(entry) | {"at": _time(entry.at)})
 
 
 def verify_export(lines: Iterable[str]) -> int:
@@ -244,6 +256,11 @@ def _broken(found: str, row: int) -> StoreError:
     return StoreError(
         "an unbroken ledger", found, f"compare row {row} with a backup; nothing from there on can be trusted"
     )
+
+
+def _time(moment: datetime) -> str:
+    """The characters that stand in the column ``at``: one width and one zone, so that text sorts as time does."""
+    return utc(moment).isoformat(timespec="microseconds")
 
 
 def _canonical(value: Any) -> str:

@@ -105,7 +105,7 @@ class Registry:
             )
             self.client.log_model_artifacts(model.model_id, str(folder))
             self.client.finalize_logged_model(model.model_id, "READY")
-            if not any(found.name == task for found in self.client.search_registered_models(f"name = '{task}'")):
+            if not self._exists(task):
                 self.client.create_registered_model(task)
             made = self.client.create_model_version(
                 task,
@@ -153,7 +153,13 @@ class Registry:
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 return None
+            # basic-auth forbids what does not exist
+            if error.error_code == "PERMISSION_DENIED" and not self._exists(task):
+                return None
             raise
+
+    def _exists(self, task: str) -> bool:
+        return any(found.name == task for found in self.client.search_registered_models(f"name = '{task}'"))
 
     def set_champion(self, task: str, version: int) -> None:
         """Point the alias at `version`. Only `undertone.governance` calls this, after the signature is in place."""

@@ -192,4 +192,14 @@ QUIET = {
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The settings of this process, read once."""
-    return Settings()
+    return Settings(**_typed)
+
+
+#: What was typed at the terminal: this process knows it, its environment and its children do not.
+_typed: dict[str, Any] = {}
+
+
+def remember_passphrase(passphrase: str) -> None:
+    """Let this process's settings know a passphrase that was typed."""
+    _typed["passphrase"] = SecretStr(passphrase)
+    get_settings.cache_clear()

@@ -77,7 +77,6 @@ def test_the_registry_works_over_http(
     assert [made.version for made in registry.versions("sentiment") if made.champion] == [registered.version]
 
 
-@pytest.mark.xfail(strict=True, reason="registry._champion_version: basic-auth says 403 of a model that does not exist")
 def test_a_task_without_versions_has_no_champion(mlflow_auth, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     registry = act_as(monkeypatch, mlflow_auth, "ann", tmp_path)
     assert registry.champion_version("sarcasm") is None
