@@ -17,6 +17,7 @@ from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 CARD = "card.md"
+_READ = ("gate.json", "holdout.json", "champion.json", "differences.json")
 
 #: Pictures and what they show.
 PICTURES = {
@@ -49,7 +50,8 @@ class Dossier:
     slices: list[figures.Comparison]
     ours: figures.Matrix | None
     theirs: figures.Matrix | None
-    behaviour: list[dict[str, Any]]
+    behaviour: list[figures.Check]
+    latency: figures.Comparison | None
     differences: list[figures.Difference]
     pictures: dict[str, str]
     card: str
@@ -92,7 +94,7 @@ def open_dossier(workspace: Workspace, version: Version) -> Dossier:
     """
     evidence = read_evidence(workspace, version.task, version.version)
     problems = list(evidence.problems)
-    files = {name: _parsed(evidence, name, problems) for name in ("holdout.json", "champion.json", "differences.json")}
+    files = {name: _parsed(evidence, name, problems) for name in _READ}
     ours, theirs = files["holdout.json"], files["champion.json"]
     verdict = evidence.gate.payload if evidence.gate else {}
     history = [
@@ -111,7 +113,8 @@ def open_dossier(workspace: Workspace, version: Version) -> Dossier:
         slices=figures.slices(ours, theirs, verdict),
         ours=figures.matrix(ours, labels),
         theirs=figures.matrix(theirs, labels),
-        behaviour=_rows(verdict.get("behaviour")),
+        behaviour=figures.behaviour(files["gate.json"]) or figures.behaviour(verdict),
+        latency=figures.latency(verdict),
         differences=figures.differences(files["differences.json"]),
         pictures={name: text for name, text in PICTURES.items() if name in evidence.files},
         card=evidence.files.get(CARD, b"").decode("utf-8", "replace"),

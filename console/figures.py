@@ -13,9 +13,6 @@ from typing import Any
 #: Steps of the shading in a confusion matrix, as the style sheet has them.
 SHADES = 10
 
-#: Messages of one kind that are shown; the rest stand in the evidence file.
-MOST_MESSAGES = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -66,12 +63,15 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A holdout message on which the two versions differ."""
+    """A holdout message on which the two versions differ, with each one's answer and how sure it was."""
 
     text: str
     label: str
     ours: str
     theirs: str
+    ours_confidence: float | None = None
+    theirs_confidence: float | None = None
+    where: str = ""
 
     @property
     def outcome(self) -> str:
@@ -81,6 +81,17 @@ class Difference:
         return "better" if self.ours == self.label else "neither"
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A behavioural check: changed messages, those that held, and some failures, each before and after the change."""
+
+    name: str
+    cases: int | None
+    held: int | None
+    share: float | None
+    failures: tuple[tuple[str, str], ...]
+
+
 def metrics(ours: Any, theirs: Any, verdict: Any) -> list[Comparison]:
     """The holdout's numbers, this version's beside the champion's."""
     found = [
@@ -88,8 +99,8 @@ def metrics(ours: Any, theirs: Any, verdict: Any) -> list[Comparison]:
             "macro-F1",
             _get(ours, "macro_f1"),
             _get(theirs, "macro_f1"),
-            interval(_get(ours, "macro_f1_interval")),
-            interval(_get(theirs, "macro_f1_interval")),
+            interval(_get(ours, "interval")),
+            interval(_get(theirs, "interval")),
             interval(_table(verdict).get("interval")),
         ),
         _compared("accuracy", _get(ours, "accuracy"), _get(theirs, "accuracy")),
@@ -105,9 +116,9 @@ def metrics(ours: Any, theirs: Any, verdict: Any) -> list[Comparison]:
 
 def slices(ours: Any, theirs: Any, verdict: Any) -> list[Comparison]:
     """Macro-F1 by slice: as the gate compared them, or else from the two evaluations."""
-    judged = _table(verdict).get("slices")
-    if isinstance(judged, list) and judged:
-        return [_judged_slice(_table(row)) for row in judged]
+    judged = _dicts(_get(verdict, "slices"))
+    if judged:
+        return [_judged_slice(row) for row in judged]
     return [
         _compared(
             name,
@@ -134,17 +145,46 @@ def matrix(evaluation: Any, labels: Sequence[str]) -> Matrix | None:
 
 def differences(file: Any) -> list[Difference]:
     """The messages on which the two versions differ."""
-    rows = file if isinstance(file, list) else _get(file, "messages") or _get(file, "rows") or []
     return [
         Difference(
             text=_word(row.get("text")),
-            label=_word(row.get("label", row.get("truth"))),
+            label=_word(row.get("label")),
             ours=_word(row.get("challenger")),
             theirs=_word(row.get("champion")),
+            ours_confidence=number(row.get("challenger_confidence")),
+            theirs_confidence=number(row.get("champion_confidence")),
+            where=", ".join(str(row[name]) for name in ("channel", "segment") if row.get(name)),
         )
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict)
+        for row in _dicts(file)
     ]
+
+
+def behaviour(verdict: Any) -> list[Check]:
+    """The behavioural checks of a verdict, with the failures that its evidence file shows."""
+    return [
+        Check(
+            name=_word(row.get("name")),
+            cases=_count(row.get("cases")),
+            held=_count(row.get("held")),
+            share=number(row.get("share")),
+            failures=tuple(
+                (
+                    f"{_word(case.get('text'))} → {_word(case.get('answer'))}",
+                    f"{_word(case.get('changed'))} → {_word(case.get('changed_answer'))}",
+                )
+                for case in _dicts(row.get("examples"))
+            ),
+        )
+        for row in _dicts(_get(verdict, "behaviour"))
+    ]
+
+
+def latency(verdict: Any) -> Comparison | None:
+    """Median milliseconds for one message; None where nobody measured."""
+    found = _get(verdict, "latency")
+    if number(_get(found, "challenger_ms")) is None:
+        return None
+    return _compared("latency", found["challenger_ms"], _get(found, "champion_ms"), lower_is_better=True)
 
 
 def number(value: Any) -> float | None:
@@ -192,7 +232,7 @@ def _compared(
 def _judged_slice(row: dict[str, Any]) -> Comparison:
     holds, too_few = row.get("holds"), row.get("too_few") is True
     return Comparison(
-        name=_word(row.get("name", row.get("slice"))),
+        name=_word(row.get("name")),
         ours=number(row.get("challenger")),
         theirs=number(row.get("champion")),
         difference=number(row.get("difference")),
@@ -219,6 +259,10 @@ def _get(value: Any, *path: str) -> Any:
 
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _count(value: Any) -> int | None:

@@ -12,13 +12,12 @@ from starlette.responses import Response
 
 from console import people, worker
 from console.dossier import open_dossier
-from console.figures import MOST_MESSAGES
 from console.overview import Standing, Version, standing
-from console.pending import open_findings
 from console.render import Console, page
 from undertone.errors import ConfigError, StoreError, UndertoneError
 from undertone.evidence import read_evidence
 from undertone.ledger import EVERY_TASK, KINDS
+from undertone.reconcile import open_findings
 from undertone.records import LedgerEntry
 from undertone.tasks import TASKS, TaskSpec, get_task
 
@@ -155,7 +154,6 @@ def version_page(
         status,
         standing=found,
         d=dossier,
-        most=MOST_MESSAGES,
         notice=_notice(console, task, version, row),
         asking=people.asking(console.settings, request.state.user),
         refused=refused,

@@ -1,4 +1,4 @@
-"""`undertone up`: MLflow, Prefect, the schedules and the serving worker as one group of processes.
+"""`undertone up`: MLflow, Prefect, the schedules, the serving worker and the console as one group of processes.
 
 honcho runs them: it starts each, labels its output, and when one ends or Ctrl-C comes it stops all.
 """
@@ -34,6 +34,7 @@ def commands(settings: Settings) -> dict[str, list[str]]:
         "prefect": [sys.executable, "-m", *prefect_server],
         "schedules": [*wait, sys.executable, "-m", "flows.schedules"],
         "serving": [sys.executable, "-m", "serving"],
+        "console": [sys.executable, "-m", "flows.cli", "console", "--host", "127.0.0.1"],
     }
 
 
@@ -68,6 +69,7 @@ def run(settings: Settings | None = None) -> int:
     say(f"MLflow    http://127.0.0.1:{settings.mlflow_port}")
     say(f"Prefect   http://127.0.0.1:{settings.prefect_port}")
     say(f"Undertone http://{settings.host}:{settings.port}/docs")
+    say(f"Console   http://127.0.0.1:{settings.console_port}")
     say("Ctrl-C stops them all\n")
     started = time.monotonic()
     manager.loop()

@@ -38,12 +38,13 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str, log: Pat
 
 @pytest.mark.timeout(400)
 def test_up_runs_schedules_and_stops_cleanly(tmp_path: Path) -> None:
-    worker_port, mlflow_port, prefect_port = free_ports(3)
+    worker_port, mlflow_port, prefect_port, console_port = free_ports(4)
     environment = os.environ | {
         "UNDERTONE_HOME": str(tmp_path),
         "UNDERTONE_PORT": str(worker_port),
         "UNDERTONE_MLFLOW_PORT": str(mlflow_port),
         "UNDERTONE_PREFECT_PORT": str(prefect_port),
+        "UNDERTONE_CONSOLE_PORT": str(console_port),
     }
     environment.pop("PREFECT_API_URL", None)
     log = tmp_path / "up.log"
@@ -63,6 +64,7 @@ def test_up_runs_schedules_and_stops_cleanly(tmp_path: Path) -> None:
 
     try:
         wait_until(lambda: httpx.get(f"http://127.0.0.1:{worker_port}/healthz").is_success, 120, "the worker", log)
+        wait_until(lambda: httpx.get(f"http://127.0.0.1:{console_port}/").is_success, 120, "the console", log)
         wait_until(lambda: httpx.get(f"http://127.0.0.1:{mlflow_port}/health").is_success, 120, "MLflow", log)
         wait_until(lambda: httpx.get(f"{prefect}/health").is_success, 120, "Prefect", log)
 
@@ -87,6 +89,6 @@ def test_up_runs_schedules_and_stops_cleanly(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGINT)
         code = process.wait(timeout=60)
     assert code == 0, log.read_text()[-3000:]
-    for port in (worker_port, mlflow_port, prefect_port):
+    for port in (worker_port, mlflow_port, prefect_port, console_port):
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{port}/", timeout=2)

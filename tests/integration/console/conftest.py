@@ -14,7 +14,6 @@ from tests.integration.console import evidence_files
 from undertone.ledger import Ledger
 from undertone.registry import ModelVersion
 from undertone.settings import Settings
-from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 NOBODY = 1  #: a port on which nothing listens
@@ -65,17 +64,9 @@ def candidate(workspace: Workspace, register: Callable[..., ModelVersion], tmp_p
     """Register one more version with evidence; gives its number."""
     seeds = iter(range(1, 1_000))
 
-    def make(task: str = "sentiment", *, passed: bool = True, files: bool = True, **more: Any) -> int:
+    def make(task: str = "sentiment", **more: Any) -> int:
         made = register(task, gated=False)
-        seed = next(seeds)
-        rival = workspace.registry.champion_version(task)
-        data, payload = evidence_files.make(seed, get_task(task).labels, rival=rival, passed=passed, **more)
-        for name, content in data.items() if files else ():
-            path = tmp_path / f"evidence-{seed}" / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
-            workspace.registry.put_file(made.run_id, path, "evaluation")
-        evidence_files.tell(workspace.ledger, made, payload)
+        evidence_files.leave(workspace, made, tmp_path, next(seeds), **more)
         return made.version
 
     return make

@@ -6,10 +6,14 @@ import random
 import struct
 import zlib
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from undertone.evidence import FOLDER
 from undertone.ledger import Ledger
 from undertone.registry import ModelVersion
+from undertone.tasks import get_task
+from undertone.workspace import Workspace
 
 NOW = datetime(2026, 10, 5, 8, 30, tzinfo=UTC)
 
@@ -56,7 +60,7 @@ def make(
             }
         )
     names = [f"{kind}={name}" for kind, values in SLICES.items() for name in values] + ([segment] if segment else [])
-    verdict = {
+    verdict: dict[str, Any] = {
         "passed": passed,
         "verdict": "first" if rival is None else "not_worse" if passed else "worse",
         "lines": lines,
@@ -68,17 +72,22 @@ def make(
             {"name": "names swapped", "cases": 200, "held": 197, "share": 0.985},
             {"name": "negation", "cases": 40, "held": 37, "share": 0.925},
         ],
+        "latency": {"challenger_ms": 3.21, "champion_ms": None if rival is None else 3.04},
     }
+    failure = {"text": f"Thanks, Emily {text}", "changed": f"Thanks, Wei {text}", "answer": "positive",
+               "changed_answer": "neutral"}  # fmt: skip
+    shown = verdict | {"behaviour": [check | {"examples": [failure]} for check in verdict["behaviour"]]}
     rows = [
         {"text": dice.choice(TEXTS.get(label, TEXTS["neutral"])).format(dice.choice(THINGS)), "label": label,
-         "challenger": our, "champion": their}
+         "challenger": our, "challenger_confidence": 0.9312, "champion": their, "champion_confidence": 0.5521,
+         "channel": "chat", "segment": None}
         for label, our, their in zip(truth, ours, theirs, strict=True)
         if our != their
     ]  # fmt: skip
     if text:
         rows.insert(0, {"text": text, "label": labels[0], "challenger": labels[1], "champion": labels[0]})
     files = {
-        "gate.json": _json(verdict),
+        "gate.json": _json(shown),
         "holdout.json": _json(mine),
         "gate.png": _png(),
         "confusion.png": _png(),
@@ -111,7 +120,7 @@ def _evaluation(truth: list[str], answers: list[str], labels: tuple[str, ...]) -
     return {
         "rows": len(truth),
         "macro_f1": score,
-        "macro_f1_interval": [score - 0.018, score + 0.017],
+        "interval": [score - 0.018, score + 0.017],
         "accuracy": sum(label == answer for label, answer in pairs) / len(pairs),
         "macro_recall": sum(row["recall"] for row in per_class.values()) / len(labels),
         "ece": 0.031,
@@ -150,7 +159,21 @@ def _png(side: int = 8) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def tell(ledger: Ledger, made: ModelVersion, payload: dict[str, Any]) -> None:
+def leave(
+    workspace: Workspace, made: ModelVersion, scratch: Path, seed: int, *, files: bool = True, **more: Any
+) -> None:
+    """Leave evidence of `made` in its run and the ledger, as training does; `more` goes to `make`."""
+    rival = workspace.registry.champion_version(made.task)
+    data, payload = make(seed, get_task(made.task).labels, rival=rival, **more)
+    for name, content in data.items() if files else ():
+        path = scratch / f"evidence-{seed}" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        workspace.registry.put_file(made.run_id, path, FOLDER)
+    _tell(workspace.ledger, made, payload)
+
+
+def _tell(ledger: Ledger, made: ModelVersion, payload: dict[str, Any]) -> None:
     """The ledger's rows of a version, as training writes them."""
     sha = made.tags["undertone.manifest_sha256"]
     found = next(line["found"] for line in payload["lines"] if line["name"] == "macro-F1")
