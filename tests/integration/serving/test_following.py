@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,9 @@ def offline(settings: Settings) -> Settings:
     return settings.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})
 
 
-def test_swapping_under_load_fails_no_request(serving_one, approve: Approve, wait_until) -> None:
+def test_swapping_and_rolling_back_under_load_fails_no_request(
+    serving_one, workspace: Workspace, approve: Approve, wait_until
+) -> None:
     seen: list[tuple[int, int]] = []
     stop = threading.Event()
 
@@ -51,15 +54,19 @@ def test_swapping_under_load_fails_no_request(serving_one, approve: Approve, wai
         for version in (2, 3):
             assert approve() == version
             serving_one.wait_for(version)
+        began = time.monotonic()
+        governance.rollback(workspace, "sentiment", ACT)
+        serving_one.wait_for(2)
+        assert time.monotonic() - began < 10
         count = len(seen)
-        wait_until(lambda: len(seen) > count + 20, what="answers from the new version")
+        wait_until(lambda: len(seen) > count + 20, what="answers from the version rolled back to")
     finally:
         stop.set()
         for thread in threads:
             thread.join()
     assert {status for status, _ in seen} == {200}
     assert {version for _, version in seen} <= {1, 2, 3}
-    assert seen[-1][1] == 3
+    assert seen[-1][1] == 2
 
 
 def test_a_changed_byte_is_refused(workspace: Workspace, approve: Approve, tmp_path: Path, running) -> None:
