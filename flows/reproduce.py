@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import tempfile
@@ -14,13 +13,14 @@ from typing import Any
 
 from flows import recorded_code
 from flows.recorded_code import Code
+from flows.recorded_inputs import copy_labels, lock_caveats, machine_caveats, require_inputs
 from flows.terminal import table
-from training import base_model, lineage, sources
+from training import lineage, sources
 from training.file_likeness import compare_folders
 from training.likeness import TOLERANCE, compare_metrics, compare_predictions, judge
-from undertone.errors import DataError, RegistryError, VerificationError
+from undertone.errors import RegistryError
+from undertone.evidence import read_evidence
 from undertone.model_folder import Lineage, ModelCardData, digest, manifest
-from undertone.records import Feedback, Message, ScoredMessage
 from undertone.registry import ModelVersion, Registry
 from undertone.settings import Settings
 from undertone.store import Store
@@ -28,9 +28,6 @@ from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 log = logging.getLogger("undertone.reproduce")
-
-#: What a run records of its machine; a difference may move the last bits of every number.
-_MACHINE = ("python", "platform", "machine", "cores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +61,13 @@ def reproduce(workspace: Workspace, task: str, version: int, *, now: datetime) -
         scratch = Path(name)
         recorded = _fetch(workspace.registry, made, scratch / "recorded")
         origin = recorded.card.lineage
-        base = _require_inputs(task, version, origin)
+        base = require_inputs(task, version, origin)
         code = recorded_code.check_out(origin.commit, scratch / "code")
-        caveats = [*_caveats(code, origin), *_machine_caveats(workspace.registry, made)]
+        caveats = [
+            *_changed_since(workspace, made, recorded),
+            *lock_caveats(code, origin),
+            *machine_caveats(workspace.registry, made),
+        ]
         log.info("%s %s: training again with seed %s, %s effort, code %s", task, version, origin.seed, origin.effort,
                  origin.commit[:12] if code.recorded else "as it is now")  # fmt: skip
         repeated = _train_again(workspace, task, origin, base, code, scratch)
@@ -123,56 +124,12 @@ def _fetch(registry: Registry, made: ModelVersion, into: Path) -> Trained:
     return Trained(folder, ModelCardData.read(folder), evaluation)
 
 
-def _require_inputs(task: str, version: int, origin: Lineage) -> str:
-    """Refuse at once what could not come out the same; gives the base model's name for the training."""
-    for part in sources.parts(origin.source):
-        path = Path(part.removeprefix("hf:"))
-        if path.is_absolute() and not path.exists():
-            raise DataError(
-                f"the data of {task} {version} at {path}",
-                "nothing there",
-                f"put it back (its fingerprint was {origin.data_sha256[:12]}…); without it nothing can be reproduced",
-            )
-    found = base_model.resolve(origin.base_model)
-    if found.sha256 != origin.base_model_sha256:
-        raise VerificationError(
-            f"base model {origin.base_model} with SHA-256 {origin.base_model_sha256}",
-            found.sha256,
-            "bring back the weights that the version was trained from",
-        )
-    folder = Path(origin.base_model).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else origin.base_model
-
-
-def _caveats(code: Code, origin: Lineage) -> list[str]:
-    found = [code.caveat] if code.caveat else []
-    installed, its_own = lineage.lock_sha256(), code.lock_sha256
-    if origin.lock_sha256 != installed:
-        found.append(
-            f"the version was trained with the lock {origin.lock_sha256[:12]}, installed here is {installed[:12]}"
-        )
-    if code.recorded and its_own is not None and its_own != origin.lock_sha256:
-        found.append(f"the lock in its commit is {its_own[:12]}, recorded was {origin.lock_sha256[:12]}")
-    return found
-
-
-def _machine_caveats(registry: Registry, made: ModelVersion) -> list[str]:
-    run = registry.client.get_run(made.run_id)
-    here = lineage.machine()
-    found = [
-        f"{name} was {run.data.params[name]}, here it is {here[name]}"
-        for name in _MACHINE
-        if name in run.data.params and run.data.params[name] != here.get(name)
-    ]
-    try:
-        then = set(registry.read_file(made.run_id, "environment/installed.txt").decode().split())
-    except RegistryError:
-        return found
-    now = {f"{item.name}=={item.version}" for item in importlib.metadata.distributions()}
-    gone = sorted(then - now)
-    if gone:
-        more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
-        found.append(f"not installed here as it was then: {', '.join(gone[:5])}{more}")
+def _changed_since(workspace: Workspace, made: ModelVersion, recorded: Trained) -> list[str]:
+    """What somebody changed in the registry after the training, a sentence each."""
+    found = list(read_evidence(workspace, made.task, made.version).problems)
+    row = workspace.ledger.latest(made.task, ["registered"], made.version)
+    if row is not None and row.payload.get("manifest_sha256") != digest(manifest(recorded.folder)):
+        found.insert(0, "the registered files are not those that the training left: they were changed")
     return found
 
 
@@ -186,7 +143,7 @@ def _train_again(workspace: Workspace, task: str, origin: Lineage, base: str, co
     if "feedback" in sources.parts(origin.source):
         # the code that will read the store makes it: its tables may be older than today's
         recorded_code.run(code, ["-c", "from undertone.workspace import Workspace; Workspace().store"], environment)
-        _copy_labels(workspace.store, Store(settings.database_url), task, origin.trained_at)
+        copy_labels(workspace.store, Store(settings.database_url), task, origin.trained_at)
     columns = {"--text-column": origin.text_column, "--label-column": origin.label_column}
     arguments = [
         task,
@@ -200,22 +157,6 @@ def _train_again(workspace: Workspace, task: str, origin: Lineage, base: str, co
         return _fetch(registry, registry.get(task, int(result["version"])), scratch / "repeated")
     finally:
         Registry(workspace.settings)  # MLflow's own idea of where it works is global: back to this workspace
-
-
-def _copy_labels(ours: Store, theirs: Store, task: str, until: datetime) -> None:
-    rows = ours.labelled(task, until)
-    theirs.record(
-        [
-            ScoredMessage(
-                Message(row["message_id"], row["text"], row["channel"], row["segment"], sent_at=row["sent_at"]), ()
-            )
-            for row in rows
-        ]
-    )
-    theirs.add_feedback(
-        [Feedback(row["message_id"], task, row["label"], row["labeller"], row["labelled_at"]) for row in rows]
-    )
-    theirs.engine.dispose()
 
 
 def _compare(

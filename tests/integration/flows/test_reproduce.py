@@ -3,16 +3,23 @@
 import json
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows import recorded_code
+from flows.recorded_code import Code
+from flows.recorded_inputs import copy_labels
 from flows.reproduce import reproduce, text
-from training import lineage
+from training import lineage, steps
+from training.work import Request
 from undertone.errors import ConfigError, DataError, RegistryError, VerificationError
+from undertone.model_folder import ModelCardData
+from undertone.records import Feedback, Message, ScoredMessage
 from undertone.settings import Settings
+from undertone.store import Store
 from undertone.workspace import Workspace
 
 NOW = datetime(2026, 10, 5, 9, 30, tzinfo=UTC)
@@ -60,7 +67,7 @@ def trained(
         yield workspace
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_same_inputs_give_the_same_bytes(trained: Workspace) -> None:
     result = reproduce(trained, "sentiment", 1, now=NOW)
     assert result["verdict"] in {"identical", "same weights"}, text(result)
@@ -80,8 +87,26 @@ def test_the_same_inputs_give_the_same_bytes(trained: Workspace) -> None:
     assert result["verdict"] in text(result)
 
 
-@pytest.mark.timeout(400)
-def test_a_changed_source_is_told(trained: Workspace, source: Path) -> None:
+def test_a_changed_source_is_told(
+    trained: Workspace, source: Path, tiny_base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_but_do_not_learn(code: Code, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
+        """A training that reads the data of today, and gives the model of then."""
+        home = Path(environment["UNDERTONE_HOME"])
+        there = Workspace(Settings(home=home, artifact_uri=(home / "artifacts").as_uri()))
+        assert arguments[:3] == ["sentiment", "--source", str(source)]
+        request = Request("sentiment", str(source), "smoke", 11, NOW, "tom", "words", "mood", str(tiny_base_model))
+        work = steps.prepare(there, request)
+        folder = trained.registry.download("sentiment", 1, tmp_path / "model")
+        then = ModelCardData.read(folder)
+        now = then.lineage.model_copy(update={"data_sha256": work.data_sha256, "rows": work.rows})
+        then.model_copy(update={"lineage": now}).write(folder)
+        run = there.registry.client.create_run(there.registry.experiment_id())
+        evaluation = trained.registry.read_file(trained.registry.get("sentiment", 1).run_id, "evaluation/holdout.json")
+        there.registry.client.log_text(run.info.run_id, evaluation.decode(), "evaluation/holdout.json")
+        return {"version": there.registry.create("sentiment", folder, run.info.run_id, {}).version}
+
+    monkeypatch.setattr(recorded_code, "train", read_but_do_not_learn)
     whole = source.read_text()
     source.write_text("".join(whole.splitlines(keepends=True)[:-20]))
     try:
@@ -90,8 +115,10 @@ def test_a_changed_source_is_told(trained: Workspace, source: Path) -> None:
         source.write_text(whole)
     assert result["verdict"] == "different"
     assert not result["data"]["same"]
+    assert result["data"]["recorded"] != result["data"]["repeated"]
     assert result["predictions"] is None
     assert "THE DATA IS NOT THE SAME" in text(result)
+    assert trained.registry.get("sentiment", 1).version == 1, "MLflow is back at the workspace"
 
 
 def test_what_cannot_come_out_the_same_is_refused_at_once(
@@ -128,3 +155,18 @@ def test_without_the_commit_the_present_code_stands_in(tmp_path: Path, commit: s
     assert (code.folder, code.recorded) == (lineage.PROJECT, False)
     assert said in code.caveat
     assert not (tmp_path / "code").exists()
+
+
+def test_labels_given_until_the_training_come_along(workspace: Workspace, tmp_path: Path) -> None:
+    hour = timedelta(hours=1)
+    messages = [Message(f"m{n}", f"text {n}", "chat", None, "c", NOW - hour if n else None, NOW) for n in range(3)]
+    workspace.store.record([ScoredMessage(message, ()) for message in messages])
+    workspace.store.add_feedback(
+        [Feedback(f"m{n}", "sentiment", "positive", "rae", NOW + (n - 1) * hour) for n in range(3)]
+    )
+    there = Store(f"sqlite:///{tmp_path / 'there.db'}")
+    there.migrate()
+    copy_labels(workspace.store, there, "sentiment", NOW)
+    wanted = [dict(row) for row in workspace.store.labelled("sentiment", NOW)]
+    assert len(wanted) == 2
+    assert [dict(row) for row in there.labelled("sentiment")] == wanted
