@@ -73,6 +73,12 @@ def machine_caveats(registry: Registry, made: ModelVersion) -> list[str]:
     return found
 
 
+def recorded_threads(registry: Registry, made: ModelVersion) -> int | None:
+    """Threads of the training; None where its run does not say. Their number moves the last digits of every sum."""
+    found = registry.client.get_run(made.run_id).data.params.get("threads", "")
+    return int(found) if found.isdigit() else None
+
+
 def copy_labels(ours: Store, theirs: Store, task: str, until: datetime) -> None:
     """Copy the messages that people had labelled for `task` by `until`, and their labels, into the store `theirs`."""
     rows = ours.labelled(task, until)

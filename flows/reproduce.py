@@ -13,7 +13,7 @@ from typing import Any
 
 from flows import recorded_code
 from flows.recorded_code import Code
-from flows.recorded_inputs import copy_labels, lock_caveats, machine_caveats, require_inputs
+from flows.recorded_inputs import copy_labels, lock_caveats, machine_caveats, recorded_threads, require_inputs
 from flows.terminal import table
 from training import lineage, sources
 from training.file_likeness import compare_folders
@@ -70,7 +70,7 @@ def reproduce(workspace: Workspace, task: str, version: int, *, now: datetime) -
         ]
         log.info("%s %s: training again with seed %s, %s effort, code %s", task, version, origin.seed, origin.effort,
                  origin.commit[:12] if code.recorded else "as it is now")  # fmt: skip
-        repeated = _train_again(workspace, task, origin, base, code, scratch)
+        repeated = _train_again(workspace, made, origin, base, code, scratch)
         result = _compare(task, version, recorded, repeated, code, caveats)
     _write_down(workspace, result, now)
     return result
@@ -133,9 +133,12 @@ def _changed_since(workspace: Workspace, made: ModelVersion, recorded: Trained) 
     return found
 
 
-def _train_again(workspace: Workspace, task: str, origin: Lineage, base: str, code: Code, scratch: Path) -> Trained:
+def _train_again(
+    workspace: Workspace, made: ModelVersion, origin: Lineage, base: str, code: Code, scratch: Path
+) -> Trained:
     home = scratch / "home"
-    environment = recorded_code.training_environment(home, origin.trainer, workspace.settings.threads)
+    threads = recorded_threads(workspace.registry, made) or workspace.settings.threads
+    environment = recorded_code.training_environment(home, origin.trainer, threads)
     settings = Settings(
         home=home, mlflow_home=Path("mlruns"), state_dir=Path(".undertone"), tracking_uri="", artifact_uri="",
         store_url="", actor=origin.trainer,
@@ -143,10 +146,10 @@ def _train_again(workspace: Workspace, task: str, origin: Lineage, base: str, co
     if "feedback" in sources.parts(origin.source):
         # the code that will read the store makes it: its tables may be older than today's
         recorded_code.run(code, ["-c", "from undertone.workspace import Workspace; Workspace().store"], environment)
-        copy_labels(workspace.store, Store(settings.database_url), task, origin.trained_at)
+        copy_labels(workspace.store, Store(settings.database_url), made.task, origin.trained_at)
     columns = {"--text-column": origin.text_column, "--label-column": origin.label_column}
     arguments = [
-        task,
+        made.task,
         *("--source", origin.source, "--effort", origin.effort, "--seed", str(origin.seed), "--base-model", base),
         *("--now", origin.trained_at.isoformat()),
         *(word for name, column in columns.items() if column is not None for word in (name, column)),

@@ -15,22 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from training.card_cells import code, codes, duration, number, prose, span
+from training.card_description import APPROVAL_HEADING, description
 from training.card_metadata import metadata
 from training.repairs import MEANINGS
 from training.spent import WATTS_PER_CORE, Spent
 from undertone.model_folder import Lineage
 from undertone.tasks import DEFAULT_BASE_MODEL, TaskSpec
 
-APPROVAL_HEADING = "## Approval"
-
-#: Characters that MLflow's database keeps of a version's description.
-DESCRIPTION_LIMIT = 5_000
-
-#: Sections that a description can do without, first to go first.
-_DISPENSABLE = (
-    *("How to load it", "Energy and time", "Labels", "Data", "Slices", "Limits", "Calibration", "Metrics"),
-    *("Intended use", "How it was judged"),
-)
+__all__ = ["APPROVAL_HEADING", "card", "description"]
 
 _METRICS = {
     "macro_f1": "macro-F1",
@@ -81,32 +73,6 @@ def card(
     body = re.sub(r"\n{3,}", "\n\n", _template().render(values)).strip()
     front = metadata(spec, lineage, evaluation, licence=licence, languages=languages)
     return f"---\n{front.to_yaml().strip()}\n---\n\n{body}\n"
-
-
-def description(card: str, limit: int = DESCRIPTION_LIMIT) -> str:
-    """`card` as a version's description in MLflow: without metadata, and no longer than `limit` characters.
-
-    Where it is too long whole sections are left out, those first that a decision needs least; an approval stays.
-    """
-    body = re.sub(r"\A---\n.*?\n---\n+", "", card, flags=re.DOTALL).strip()
-    body = body.replace(
-        "[calibration.png](calibration.png)", "calibration.png, beside card.md"
-    )  # MLflow's page is elsewhere
-    opening, *sections = re.split(r"\n+(?=## )", body)
-    left_out: list[str] = []
-
-    def whole() -> str:
-        note = f"\n\nMore in card.md, beside the version's run: {', '.join(left_out)}." if left_out else ""
-        return "\n\n".join([opening + note, *sections]) + "\n"
-
-    for title in _DISPENSABLE:
-        if len(whole()) <= limit:
-            break
-        kept = [section for section in sections if not section.startswith(f"## {title}\n")]
-        if len(kept) < len(sections):
-            left_out.append(title)
-        sections = kept
-    return whole()[:limit]
 
 
 def _template() -> Any:
