@@ -12,6 +12,9 @@ from training.latency import Latency
 
 Verdict = Literal["better", "not_worse", "worse", "too_few", "first"]
 
+#: Slices in the table for people.
+SLICES_SHOWN = 24
+
 
 @dataclass(frozen=True)
 class GateLine:
@@ -125,14 +128,19 @@ class GateVerdict:
             return
         yield "| slice | rows | challenger | champion | difference (95 % interval) | holds |"
         yield "| --- | ---: | ---: | ---: | --- | --- |"
-        for part in self.slices:
+        # what broke first, and no more than MLflow's 5,000 characters of description bear
+        shown = sorted(self.slices, key=lambda part: part.holds)[:SLICES_SHOWN]
+        for part in shown:
             change = "" if part.difference is None else f"{part.difference:+.4f}"
             if part.interval is not None:
                 change += f" ({part.interval[0]:+.4f} to {part.interval[1]:+.4f})"
             scores = " | ".join("" if score is None else f"{score:.4f}" for score in (part.challenger, part.champion))
             holds = "too few rows" if part.too_few else _yes(part.holds)
-            yield f"| {part.name} | {part.rows} | {scores} | {change} | {holds} |"
+            yield f"| {part.name.replace('|', '/')} | {part.rows} | {scores} | {change} | {holds} |"
         yield ""
+        if len(self.slices) > len(shown):
+            yield f"{len(self.slices) - len(shown)} more slices are in the evidence, `gate.json`."
+            yield ""
 
 
 def is_number(value: Any) -> TypeGuard[float]:
