@@ -157,7 +157,7 @@ def _train_again(
     result = recorded_code.train(code, arguments, environment)
     try:
         registry = Registry(settings)
-        return _fetch(registry, registry.get(task, int(result["version"])), scratch / "repeated")
+        return _fetch(registry, registry.get(made.task, int(result["version"])), scratch / "repeated")
     finally:
         Registry(workspace.settings)  # MLflow's own idea of where it works is global: back to this workspace
 
