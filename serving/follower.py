@@ -23,7 +23,7 @@ from undertone.ledger import Ledger
 from undertone.model_folder import MODEL, STATEMENT
 from undertone.registry import Registry
 from undertone.settings import Settings
-from undertone.signing import ORDER, SIGNATURE
+from undertone.signing import ORDER, SIGNATURE, Order
 from undertone.store import Store
 
 log = logging.getLogger("undertone.serving")
@@ -150,20 +150,37 @@ class Follower:
         log.error("%s %s was taken out of service, %s: %s", slot.spec.name, before.version, now, error)
         self._show_versions()
 
-    def _check_ledger(self, task: str, version: int) -> None:
+    def _check_ledger(self, task: str, version: int) -> Ledger:
         """The ledger, where everybody reads it, must name the version that the alias names.
 
         Raises:
             VerificationError: it names another one.
             StoreError: it cannot be read: what serves serves on.
         """
-        self._ledger = self._ledger or Ledger(Store.open(self._settings, timeout_s=5))
-        row = self._ledger.champion(task)
+        ledger = self._ledger = self._ledger or Ledger(Store.open(self._settings, timeout_s=5))
+        row = ledger.champion(task)
         if row is None or row.version != version:
             raise VerificationError(
                 f"an approval of {task} {version} in the ledger as its newest promotion",
                 f"{row.kind.replace('_', ' ')} {row.version} (row {row.seq})" if row else "no promotion",
                 f"the alias was moved by hand: `undertone models approve {task} {version}`, or move it back",
+            )
+        return ledger
+
+    def _check_order(self, slot: ModelSlot, order: Order, ledger: Ledger) -> None:
+        """An order is the newest one: by the ledger, and by what served here before.
+
+        Raises:
+            VerificationError: it is played back.
+        """
+        misfit = ledger.misfit(order.task, order.serial, order.ledger_hash)
+        if order.serial < slot.newest_serial():
+            misfit = f"serial {order.serial} after {slot.newest_serial()}"
+        if misfit is not None:
+            raise VerificationError(
+                f"the newest order for {order.task}, not older than one that served here",
+                misfit,
+                f"`undertone models rollback {order.task}`, or approve {order.version} again",
             )
 
     def _serves(self, registry: Registry, slot: ModelSlot, version: int) -> bool:
@@ -177,14 +194,14 @@ class Follower:
         """Put `version` into service: the copy of another worker of this home, or one fetched from the registry."""
         before = slot.served
         origin = registry.get(slot.spec.name, version).model_id
-        self._check_ledger(slot.spec.name, version)
+        ledger = self._check_ledger(slot.spec.name, version)
         shared = self._shared_copy(slot, version, origin)
         if shared:
             slot.serve(shared)
         else:
             folder = slot.stage()
             try:
-                fetched = self._fetch(registry, slot, version, origin, folder)
+                fetched = self._fetch(registry, ledger, slot, version, origin, folder)
                 if fetched is None:
                     return
                 slot.put(fetched)
@@ -204,7 +221,9 @@ class Follower:
         except UndertoneError:
             return None  # a copy that does not hold is fetched again; if that fails too, the reason is shown
 
-    def _fetch(self, registry: Registry, slot: ModelSlot, version: int, origin: str, folder: Path) -> Served | None:
+    def _fetch(
+        self, registry: Registry, ledger: Ledger, slot: ModelSlot, version: int, origin: str, folder: Path
+    ) -> Served | None:
         """Download and load `version`; None where the same bytes were refused a moment ago.
 
         The approval comes first: it is small, and without one there is nothing to download.
@@ -212,12 +231,7 @@ class Follower:
         task, model = slot.spec.name, folder / MODEL
         registry.fetch_approval(task, version, folder)
         order = signing.read_order(folder / ORDER, task, version)
-        if order.serial < slot.newest_serial():
-            raise VerificationError(
-                f"an order to serve {task} {version} that is not older than one that served here",
-                f"serial {order.serial} after {slot.newest_serial()}",
-                f"`undertone models rollback {task}`, or approve it again",
-            )
+        self._check_order(slot, order, ledger)
         parts = (model / STATEMENT, folder / SIGNATURE, folder / ORDER)
         approval = hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()
         refused = self._refused.get(task)

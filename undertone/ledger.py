@@ -148,6 +148,19 @@ class Ledger:
         """The row that made the champion of `task`, now or as of `at`."""
         return self.latest(task, PROMOTIONS, until=at)
 
+    def misfit(self, task: str, serial: int, digest: str) -> str | None:
+        """Why an order numbered `serial`, signed over the row with hash `digest`, is not the newest one of `task`.
+
+        Promotions of a task queue, so the newest order was given after the promotion before it. None: it fits.
+        """
+        anchor = self.row(serial) if serial else None
+        if (anchor.hash if anchor else GENESIS) != digest:
+            return f"row {serial} of the ledger is not the one that was signed over"
+        promotions = self.entries(task, PROMOTIONS, limit=2, newest_first=True)
+        if len(promotions) == 2 and serial < promotions[1].seq:
+            return f"serial {serial}, older than the promotion in row {promotions[1].seq}"
+        return None
+
     def head(self) -> tuple[int, str]:
         """Number and hash of the last row; 0 and `GENESIS` in an empty ledger."""
         last = self.entries(limit=1, newest_first=True)

@@ -152,10 +152,9 @@ def _order(workspace: Workspace, row: LedgerEntry, statement: Statement, copy: P
     if recorded != order.model_dump(mode="json"):
         detail = f"the order with the version has serial {order.serial}; row {row.seq} names another"
         yield Finding(row.task, row.version, "order differs from the ledger's", detail)
-    anchor = workspace.ledger.row(order.serial) if order.serial else None
-    if order.serial and (anchor is None or anchor.hash != order.ledger_hash):
-        detail = f"row {order.serial} is not the one that {order.approver} signed over"
-        yield Finding(EVERY_TASK, None, "ledger rewritten", detail)
+    misfit = workspace.ledger.misfit(row.task, order.serial, order.ledger_hash)
+    if misfit is not None:
+        yield Finding(row.task, row.version, "order does not fit the ledger", misfit)
 
 
 def _key(row: LedgerEntry) -> tuple[str, int | None, str]:

@@ -29,6 +29,11 @@ def files_of(scratch: Path) -> list[Path]:
     return [scratch / "model" / STATEMENT, scratch / SIGNATURE, scratch / ORDER]
 
 
+def newest(workspace: Workspace) -> dict[str, Any]:
+    """What an order must say to fit the ledger now: anybody can read that."""
+    return dict(zip(("serial", "ledger_hash"), workspace.ledger.head(), strict=True))
+
+
 def eves(workspace: Workspace) -> Workspace:
     """The same registry and ledger as somebody sees them who trusts herself."""
     settings = workspace.settings.model_copy(
@@ -78,6 +83,8 @@ def test_an_older_approved_version_does_not_come_back_by_its_alias(
     serving_one.wait_for_refusal(1)
     assert "not older than one that served" in _until_changed(serving_one, "moved by hand")["expected"]
     still_serves(serving_one, 2)
+    with running(fresh) as other:
+        assert "older than the promotion in row" in other.wait_for_refusal(1)["found"]
     # the way back is a rollback: signed, in the ledger
     workspace.registry.set_champion("sentiment", 2)
     workspace.ledger.append("approved", "sentiment", at=ACT.at, actor="ann", reason="mended", version=2)
@@ -111,7 +118,7 @@ def test_weights_swapped_with_a_rewritten_manifest(
     order = json.loads((tmp_path / ORDER).read_text())
     forged = {"manifest_sha256": digest(manifest(tmp_path / "model"))}
     (tmp_path / "model" / STATEMENT).write_text(json.dumps(statement | forged))
-    (tmp_path / ORDER).write_text(json.dumps(order | forged | {"serial": 1_000}))
+    (tmp_path / ORDER).write_text(json.dumps(order | forged | newest(workspace)))
     workspace.registry.client.log_model_artifact(made.model_id, str(tmp_path / "model" / GRAPH), "undertone")
     workspace.registry.put_approval("sentiment", 2, *files_of(tmp_path))
     workspace.ledger.append("approved", "sentiment", at=ACT.at, actor="ann", reason="x", version=2)
@@ -169,8 +176,8 @@ def test_a_good_approval_under_an_order_by_an_unknown_key(
     order = signing.read_order(tmp_path / ORDER, "sentiment", 1)
     _, _ = keys.make(eves(workspace).settings, "eve")
     eve = signing.Signer("eve", workspace.settings.home / "eve.key")
-    forged = order.model_copy(update={"serial": 1_000, "approver": "eve"}).sign(eve)
-    for one in (forged, forged.model_copy(update={"approver": "ann"})):
+    for approver in ("eve", "ann"):
+        one = order.model_copy(update=newest(workspace) | {"approver": approver}).sign(eve)
         (tmp_path / ORDER).write_text(one.model_dump_json())
         workspace.registry.put_approval("sentiment", 1, tmp_path / ORDER)
         workspace.ledger.append("rolled_back", "sentiment", at=ACT.at, actor="ann", reason="x", version=1)
