@@ -119,7 +119,7 @@ def _version(item: ModelVersion, rows: Sequence[LedgerEntry]) -> Version:
     return Version(
         task=item.task,
         version=item.version,
-        registered_at=item.created_at,
+        registered_at=registered.at if registered else item.created_at,
         champion=item.champion,
         gate=_last(mine, ("gate",)),
         decided=_last(mine, DECISIONS),

@@ -81,9 +81,9 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def when(moment: datetime) -> str:
-    """A moment as people write it, in UTC."""
-    return f"{utc(moment):%Y-%m-%d %H:%M} UTC"
+def when(moment: datetime) -> tuple[str, str]:
+    """A moment as people write it: the day, and the time in UTC."""
+    return f"{utc(moment):%Y-%m-%d}", f"{utc(moment):%H:%M} UTC"
 
 
 def sentence(text: str) -> str:
