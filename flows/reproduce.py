@@ -82,7 +82,7 @@ def text(result: Mapping[str, Any]) -> str:
     files = [
         {
             "file": item["name"],
-            "compared": item["state"].replace("_", " ")
+            "compared": item["state"].replace("identical_but", "identical but for")
             + (f" {item['note']}" if item["state"] == "identical_but" else ""),
             "weights differ by": "" if item["greatest_difference"] is None else f"{item['greatest_difference']:.3g}",
         }
