@@ -17,9 +17,11 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import publish
 from training import steps, track
+from training.base_model import located as base_model_located
 from training.evaluate import Evaluation
 from training.gate import GateVerdict
 from training.sources import located
+from training.spent import measure
 from training.work import Request, Work
 from undertone import identity
 from undertone.lease import hold
@@ -60,18 +62,19 @@ def retrain(
         trainer=trainer or workspace.settings.actor,
         text_column=text_column,
         label_column=label_column,
-        base_model=base_model,
+        base_model=base_model_located(base_model) if base_model else None,
     )
     with hold(workspace.store, f"train {task}"), failure_in_ledger(workspace, request):
         identity.trainer(workspace.settings, request.trainer)  # told before hours of training, not after
         work = load_and_split(workspace, request)
         run_id = steps.begin(workspace, work)
         with track.run_status(workspace.registry, run_id):
-            finetuned = finetune(workspace, work, run_id)
-            export(work, finetuned)
-            scores = score(workspace, work)
-            calibrate(work, scores)
-            evaluation = evaluate(workspace, work, scores, run_id)
+            with measure(work.spent):
+                finetuned = finetune(workspace, work, run_id)
+                export(work, finetuned)
+                scores = score(workspace, work)
+                calibrate(work, scores)
+                evaluation = evaluate(workspace, work, scores, run_id)
             version = register(workspace, work, run_id, evaluation)
             verdict = judge(workspace, work, scores, version, evaluation)
         work.remove()

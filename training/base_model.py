@@ -75,6 +75,12 @@ def resolve(name: str) -> BaseModelFolder:
     )
 
 
+def located(name: str) -> str:
+    """`name` as an absolute path where it is a folder, so that a later retrain finds it from any working directory."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
+
+
 def _offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
 

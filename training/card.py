@@ -15,14 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from training.card_cells import code, codes, duration, number, prose, span
-from training.card_description import APPROVAL_HEADING, description
 from training.card_metadata import metadata
 from training.repairs import MEANINGS
 from training.spent import WATTS_PER_CORE, Spent
 from undertone.model_folder import Lineage
 from undertone.tasks import DEFAULT_BASE_MODEL, TaskSpec
-
-__all__ = ["APPROVAL_HEADING", "card", "description"]
 
 _METRICS = {
     "macro_f1": "macro-F1",
@@ -46,7 +43,7 @@ def card(
     licence: str | None = None,
     languages: Sequence[str] | None = None,
 ) -> str:
-    """The card of a trained version. An approval may be appended as a section under `APPROVAL_HEADING`.
+    """The card of a trained version. An approval may be appended as a section of its own.
 
     Args:
         spec: the task.

@@ -122,7 +122,7 @@ def export_graph(model: Any, tokenizer: Any, max_tokens: int, target: Path) -> N
                 "report the base model's architecture; another base model will do meanwhile",
             )
         chosen = fused if _fuse(plain, fused, model.config, probes, expected) else plain
-        shutil.copyfile(chosen, target)
+        _copy_without_notes(chosen, target)
 
 
 def _load(checkpoint: Path, spec: TaskSpec) -> tuple[Any, Any]:
@@ -194,6 +194,18 @@ def _export(network: torch.nn.Module, probe: tuple[torch.Tensor, torch.Tensor], 
         raise TrainingError(
             "a base model that exports to ONNX", f"{type(error).__name__}: {error}", "use another base model"
         ) from error
+
+
+def _copy_without_notes(graph: Path, target: Path) -> None:
+    """Copy `graph` without what the exporter notes of its source: paths of this machine, which differ on the next."""
+    import onnx
+
+    model = onnx.load(str(graph))
+    parts = (model.graph.node, model.graph.initializer, model.graph.value_info, model.graph.input, model.graph.output)
+    for item in (model, model.graph, *(item for part in parts for item in part)):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    onnx.save(model, str(target))
 
 
 def _difference(graph: Path, probes: list[Any], expected: list[list[Any]]) -> float:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training import base_model, lineage, track
+from training import base_model, lineage, spent, track
 from training.calibrate import fit_temperature
+from training.card import card
 from training.contest import hold_contest
 from training.data import load, split, summary
 from training.effort import get_effort
@@ -29,10 +30,11 @@ from training.gate import GateVerdict
 from training.verdict import show
 from training.work import Request, Work, open_work
 from undertone import governance
+from undertone.card_description import description
 from undertone.engine import Engine, Scores, calibrated
 from undertone.errors import UndertoneError
 from undertone.evidence import FOLDER
-from undertone.model_folder import Lineage, ModelCardData, digest, manifest, refuse_code
+from undertone.model_folder import CARD, Lineage, ModelCardData, digest, manifest, refuse_code
 from undertone.records import utc
 from undertone.registry import ModelVersion
 from undertone.tasks import TaskSpec, get_task
@@ -68,6 +70,7 @@ def begin(workspace: Workspace, work: Work) -> str:
     effort, request = get_effort(work.request.effort), work.request
     asked = {"task": request.task, "source": request.source, "seed": request.seed, "data_sha256": work.data_sha256}
     parameters = {f"effort.{key}": value for key, value in effort.model_dump().items()} | asked
+    parameters["threads"] = workspace.settings.threads
     return track.open_run(workspace.registry, work, parameters)
 
 
@@ -198,6 +201,7 @@ def judge(workspace: Workspace, work: Work, scores: Path, made: ModelVersion, ev
             champion_labels=engine.labels if engine else None if champion is None else (),
         )
     write_evidence(_evidence(work), contest, evaluation, policy)
+    write_card(work, made, evaluation, contest.verdict)
     _record(workspace, work, made, contest.verdict, champion)
     return contest.verdict
 
@@ -239,7 +243,7 @@ def _record(
     holdout, evidence = _capped(work, "holdout"), digests(folder)
     registry.client.log_artifacts(made.run_id, str(folder), FOLDER)
     registry.tag(made.task, made.version, {"undertone.gate": "passed" if verdict.passed else "failed"})
-    registry.describe(made.task, made.version, verdict.as_markdown())
+    registry.describe(made.task, made.version, description((folder / CARD).read_text(encoding="utf-8")))
     refused = "; ".join(
         f"{line.name} {show(line.found)}, required {line.required}" for line in verdict.lines if not line.passed
     )
@@ -260,6 +264,24 @@ def _record(
             "evidence": evidence,
         },
     )
+
+
+def write_card(work: Work, made: ModelVersion, evaluation: Evaluation, verdict: GateVerdict) -> Path:
+    """Write the model card among the evidence."""
+    base = base_model.resolve(work.request.base_model or get_task(work.request.task).base_model)
+    path = _evidence(work) / CARD
+    text = card(
+        get_task(work.request.task),
+        ModelCardData.read(work.model).lineage,
+        evaluation.as_dict(),
+        verdict.as_dict(),
+        spent.read(work.spent),
+        work.summary,
+        version=made.version,
+        licence=base.licence,
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def _evidence(work: Work) -> Path:

@@ -72,6 +72,11 @@ class Work:
         return self.folder / "pictures"
 
     @property
+    def spent(self) -> Path:
+        """What the training cost so far (`training.spent`)."""
+        return self.folder / "spent.json"
+
+    @property
     def run_file(self) -> Path:
         """Holds the id of the MLflow run."""
         return self.folder / "run_id"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from undertone import identity, signing
+from undertone.card_description import APPROVAL_HEADING, description
 from undertone.engine import Engine
 from undertone.errors import DecisionError, UndertoneError
 from undertone.evidence import read_evidence
@@ -98,7 +99,7 @@ def approve(workspace: Workspace, task: str, version: int, act: Act, *, override
         entry = _promote(workspace, "approved", statement, copy, signer, act, evidence)
         workspace.registry.tag(task, version, {"undertone.approved_by": act.actor})
         if text:
-            workspace.registry.describe(task, version, text)
+            workspace.registry.describe(task, version, description(text))
     return entry
 
 
@@ -315,7 +316,7 @@ def _card_text(
     how = "by override, although the gate or a person refused it" if override else "as the gate passed it"
     reason = " ".join(act.reason.split()) or "none given"
     lines = [
-        "## Approval",
+        APPROVAL_HEADING,
         "",
         f"Approved {how}, by `{act.actor}` at {act.at:%Y-%m-%d %H:%M} UTC. Reason: {_plain(reason)}",
     ]

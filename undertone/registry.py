@@ -22,9 +22,6 @@ from undertone.signing import ORDER, SIGNATURE
 
 CHAMPION = "champion"
 
-#: Characters that MLflow's database keeps of a version's description.
-DESCRIPTION = 5_000
-
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
@@ -176,10 +173,7 @@ class Registry:
                 self.client.set_model_version_tag(task, str(version), key, value)
 
     def describe(self, task: str, version: int, markdown: str) -> None:
-        """Set a version's description; what is over MLflow's limit is left out, and the text says so."""
-        if len(markdown) > DESCRIPTION:
-            note = "\n\n*The rest is in the run's artifacts, `evaluation/card.md`.*"
-            markdown = markdown[: DESCRIPTION - len(note)].rsplit("\n", 1)[0] + note
+        """Set a version's description."""
         with self._translated(f"a description of {task!r} {version}"):
             self.client.update_model_version(task, str(version), markdown)
 

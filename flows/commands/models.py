@@ -166,6 +166,23 @@ def evidence(
     emit({"file": str(path), "files": names}, as_json=as_json, text=text)
 
 
+@app.command()
+def reproduce(task: Task, version: Version, now: Now = "", as_json: Json = False) -> None:
+    """Train a version again from its commit, data, seed and lock, and say how metrics and bytes compare."""
+    from datetime import UTC, datetime
+
+    from flows import running
+    from flows.terminal import emit, moment
+
+    with running.prefect_ready():
+        from flows.reproduce import reproduce as again
+        from flows.reproduce import text
+        from undertone.workspace import Workspace
+
+        result = again(Workspace(), task, version, now=moment(now) if now else datetime.now(UTC))
+    emit(result, as_json=as_json, text=text(result))
+
+
 def _act(workspace: Any, reason: str, now: str) -> Any:
     from datetime import UTC, datetime
 

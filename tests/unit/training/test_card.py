@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from training.card import APPROVAL_HEADING, card, description
+from training.card import card
 from training.card_metadata import hub_data_sets
 from training.data import Repair, Splits, summary
 from training.evaluate import evaluate
 from training.spent import Spent
 from training.verdict import GateLine, GateVerdict
+from undertone.card_description import APPROVAL_HEADING, description
 from undertone.model_folder import Lineage
 from undertone.tasks import DEFAULT_BASE_MODEL, TASKS, TaskSpec
 
