@@ -32,7 +32,7 @@ LOSSES = (0.0, 0.01, 0.03)
 MARGINS = (0.01, 0.015, 0.02, 0.03)
 
 #: Share of rows that just one of two equally good models has right. Measured on TF-IDF models of equal quality: 0.04
-#: (sample) and 0.08 (tweets) where nine tenths of the training rows are shared, 0.15 and 0.30 where none is.
+#: (sample) and 0.08 (tweets) where eight ninths of the training rows are shared, 0.15 and 0.30 where none is.
 DISCORDANT = 0.12
 
 #: Champion's chance of being right; its macro-F1 comes out at about 0.80.
