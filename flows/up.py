@@ -64,8 +64,10 @@ def run(settings: Settings | None = None) -> int:
     prepare(settings)
     manager = Manager()
     env: Mapping[str, str] = os.environ | environment(settings)
+    without = {name: value for name, value in env.items() if name != "UNDERTONE_PASSPHRASE"}
     for name, command in commands(settings).items():
-        manager.add_process(name, shlex.join(command), env=dict(env))
+        # the schedules train and sign what they register; nobody else needs a key opened
+        manager.add_process(name, shlex.join(command), env=dict(env if name == "schedules" else without))
     say(f"MLflow    http://127.0.0.1:{settings.mlflow_port}")
     say(f"Prefect   http://127.0.0.1:{settings.prefect_port}")
     say(f"Undertone http://{settings.host}:{settings.port}/docs")

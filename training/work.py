@@ -67,11 +67,6 @@ class Work:
         return self.folder / "model"
 
     @property
-    def pictures(self) -> Path:
-        """Pictures for MLflow."""
-        return self.folder / "pictures"
-
-    @property
     def spent(self) -> Path:
         """What the training cost so far (`training.spent`)."""
         return self.folder / "spent.json"

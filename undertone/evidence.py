@@ -18,7 +18,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from undertone.errors import RegistryError
 from undertone.records import LedgerEntry
 from undertone.workspace import Workspace
 
@@ -54,16 +53,15 @@ def read_evidence(workspace: Workspace, task: str, version: int) -> Evidence:
     if gate is None:
         return Evidence(None)
     run_id = workspace.registry.get(task, version).run_id
+    named = gate.payload.get("evidence", {})
+    found = workspace.registry.read_files(run_id, FOLDER) if named else {}
     files: dict[str, bytes] = {}
     problems: list[str] = []
-    for name, expected in gate.payload.get("evidence", {}).items():
-        try:
-            data = workspace.registry.read_file(run_id, f"{FOLDER}/{name}")
-        except RegistryError as error:
-            problems.append(f"{name} is missing ({error.found})")
-            continue
-        if hashlib.sha256(data).hexdigest() == expected:
-            files[name] = data
-        else:
+    for name, expected in named.items():
+        if name not in found:
+            problems.append(f"{name} is missing")
+        elif hashlib.sha256(found[name]).hexdigest() != expected:
             problems.append(f"{name} was changed after the gate judged")
+        else:
+            files[name] = found[name]
     return Evidence(gate, files, tuple(problems))

@@ -7,6 +7,7 @@ the signature's business (`undertone.signing`), never a tag's.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ class Registry:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
             raise RegistryError(
-                f"{what} from MLflow at {self.uri}",
+                f"{what} from MLflow at {_without_password(self.uri)}",
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
                 "check that MLflow is up and that UNDERTONE_TRACKING_URI names it",
             ) from error
@@ -241,6 +242,18 @@ class Registry:
         with self._translated(f"{path} of run {run_id}"), tempfile.TemporaryDirectory() as scratch:
             return Path(self.client.download_artifacts(run_id, path, scratch)).read_bytes()
 
+    def read_files(self, run_id: str, folder: str) -> dict[str, bytes]:
+        """The files right in a folder of a run, by name; no such folder gives none.
+
+        Raises:
+            RegistryError: there is no such run, or MLflow is out of reach.
+        """
+        with self._translated(f"{folder} of run {run_id}"), tempfile.TemporaryDirectory() as scratch:
+            if not self.client.list_artifacts(run_id, folder):
+                return {}
+            path = Path(self.client.download_artifacts(run_id, folder, scratch))
+            return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+
 
 @contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:
@@ -254,6 +267,10 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock", timeout=120):
         yield
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _approval_path(task: str, version: int) -> str:

@@ -195,7 +195,7 @@ def test_the_loop(workspace: Workspace, worker: Worker, toy_effort: str, tiny_ba
     kinds = [row.kind for row in workspace.ledger.entries("sentiment")]
     assert kinds == [
         *("registered", "gate", "approved", "drift", "retrain", "drift", "retrain", "drift", "retrain"),
-        *("registered", "gate", "approved", "rolled_back"),
+        *("registered", "gate", "approved", "rolled_back", "frozen"),
     ]
     assert workspace.ledger.verify() == len(kinds)
 

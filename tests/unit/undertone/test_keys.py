@@ -96,9 +96,9 @@ def test_a_passphrase_proves_the_name(team: Settings) -> None:
     assert b"ENCRYPTED" in (team.keys_dir / "ann.key").read_bytes()
     assert identity.approver(team, "ann", LONG).name == "ann"
     assert LONG not in repr(identity.approver(team, "ann", LONG))
-    with pytest.raises(DecisionError, match="the passphrase of ann.key"):
+    with pytest.raises(DecisionError, match=r"the passphrase of ann\.key"):
         identity.approver(team, "ann", "another passphrase")
-    with pytest.raises(ConfigError, match="the passphrase of ann.key"):
+    with pytest.raises(ConfigError, match=r"the passphrase of ann\.key"):
         identity.approver(team, "ann")
     assert identity.approver(team.model_copy(update={"passphrase": _secret(LONG)}), "ann").passphrase == LONG
 
