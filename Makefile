@@ -8,6 +8,9 @@ export OMP_NUM_THREADS ?= 2
 export HF_HUB_DISABLE_TELEMETRY = 1
 export DO_NOT_TRACK = 1
 
+# two processes of one thread each; tests that share a server stay together (tests/conftest.py), the slow ones come first
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
+
 .PHONY: help install demo up test test-fast check docs format lock clean
 
 help:  ## show this list
@@ -34,13 +37,13 @@ check: $(STAMP)  ## format, lint, types, import contracts, docs in sync, unit te
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest tests/unit -q
+	@$(PYTEST) tests/unit
 
 test: $(STAMP)  ## every test
-	@$(BIN)/python -m pytest tests -q
+	@$(PYTEST) tests/e2e tests/integration tests/unit
 
 test-fast: $(STAMP)  ## unit tests only
-	@$(BIN)/python -m pytest tests/unit -q
+	@$(PYTEST) tests/unit
 
 format: $(STAMP)  ## format and fix what can be fixed
 	@$(BIN)/ruff format --quiet .

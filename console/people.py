@@ -73,7 +73,7 @@ def asking(settings: Settings, user: str | None) -> Asking:
         actor,
         names,
         passphrase=apart or (locked and settings.passphrase is None),
-        needed=settings.profile == "team" or locked,
+        needed=settings.profile == "team" or locked or actor is None,
     )
 
 
@@ -90,6 +90,12 @@ def act(settings: Settings, user: str | None, form: dict[str, str]) -> Act:
         raise Missing("the name of an approver", "none", "choose yours")
     if ask.actor is None and name not in ask.names:
         raise DecisionError(f"an approver ({', '.join(ask.names) or 'nobody yet'})", repr(name[:80]), "choose yours")
+    if ask.actor is None and not is_encrypted(private_path(settings, name)):
+        raise DecisionError(
+            f"a private key of {name} that asks for a passphrase: it proves who chose that name on this page",
+            "one without, or none here",
+            f"decide at the command line of {name}, or make a key with UNDERTONE_PROFILE=team",
+        )
     passphrase = form.get("passphrase", "")
     if ask.passphrase and ask.needed and not passphrase:
         raise Missing(f"the passphrase of {name}", "none", "type it; it is used once and kept nowhere")

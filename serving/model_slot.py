@@ -146,12 +146,12 @@ class ModelSlot:
         return Served(version, origin, engine, datetime.now(UTC), folder, statement, order, fingerprint)
 
     def copies(self) -> list[tuple[int, int, Path]]:
-        """Serial, version and folder of every copy on disk, the newest order first."""
+        """Serial, version and folder of every copy on disk, the newest order first; a copy without one is left out."""
         found = []
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            if folder.name != STAGING and (folder / ORDER).is_file():
-                with suppress(UndertoneError):
-                    order = signing.read_order(folder / ORDER, self.spec.name, 0)
+            if folder.name != STAGING:
+                with suppress(OSError, ValueError):
+                    order = Order.model_validate_json((folder / ORDER).read_text(encoding="utf-8"))
                     found.append((order.serial, order.version, folder))
         return sorted(found, key=lambda copy: (-copy[0], copy[2].name))
 

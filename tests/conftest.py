@@ -36,6 +36,17 @@ okay fine tuesday arrived asked question hope soon better will tomorrow sure oh 
 """
 
 
+#: Servers that a session starts once: tests that use one run in one process, so that it is started once.
+SERVERS = ("prefect_api", "mlflow_auth", "postgres")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist a server's tests stay together, and so do those of a file."""
+    for item in items:
+        servers = [name for name in SERVERS if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(servers[0] if servers else item.path.as_posix()))
+
+
 @pytest.fixture(scope="session")
 def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random two-layer BERT (hidden 32) with a fast tokenizer over `TINY_WORDS` and all letters."""

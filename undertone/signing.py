@@ -176,23 +176,26 @@ def verify_order(order: Order, statement: Statement, trust: Trust) -> None:
         VerificationError: it is an order for something else, or its signature does not hold.
     """
     task, version = statement.task, statement.version
-    wanted = (task, version, statement.manifest_sha256)
-    if (order.task, order.version, order.manifest_sha256) != wanted:
-        raise _refused(task, version, f"an order to serve {task} {version}", f"one for {order.task} {order.version}")
+    if (order.task, order.version, order.manifest_sha256) != (task, version, statement.manifest_sha256):
+        raise _refused(task, version, f"an order to serve these files as {task} {version}", "one for others")
     if not order.holds(_approver(trust, order.approver, task, version)):
         raise _refused(task, version, f"an order signed by {order.approver}", "another signature")
 
 
 def read_order(path: Path, task: str, version: int) -> Order:
-    """The order in the file `path`.
+    """The order in the file `path`, which is one for this version.
 
     Raises:
-        VerificationError: there is none.
+        VerificationError: there is none, or it is for another one.
     """
+    wanted = f"an approval of {task} {version} and an order to serve it"
     try:
-        return Order.model_validate_json(path.read_text(encoding="utf-8"))
+        order = Order.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise _refused(task, version, "an order to serve it", f"{type(error).__name__}: {error}") from error
+        raise _refused(task, version, wanted, f"{type(error).__name__}: {error}") from error
+    if (order.task, order.version) != (task, version):
+        raise _refused(task, version, wanted, f"one of {order.task} {order.version}")
+    return order
 
 
 def check_standing(statement: Statement, order: Order, fingerprint: str, trust: Trust) -> None:

@@ -53,7 +53,7 @@ class Store:
         from alembic.config import Config
 
         if self.url.database and self.url.get_backend_name() == "sqlite":
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(Path(self.url.database).parent)
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.transaction() as connection:
@@ -61,6 +61,16 @@ class Store:
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _make_folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"a folder for the store at {self.url.render_as_string(hide_password=True)}",
+                f"{type(error).__name__}: {error}",
+                "check disk and rights, or name another with UNDERTONE_STORE_URL",
+            ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
