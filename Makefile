@@ -9,6 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export DO_NOT_TRACK = 1
 
 # two processes of one thread each; tests that share a server stay together (tests/conftest.py), the slow ones come first
+SUITES ?= tests/e2e tests/integration tests/unit
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help install demo up test test-fast check docs format lock clean
@@ -40,7 +41,7 @@ check: $(STAMP)  ## format, lint, types, import contracts, docs in sync, unit te
 	@$(PYTEST) tests/unit
 
 test: $(STAMP)  ## every test
-	@$(PYTEST) tests/e2e tests/integration tests/unit
+	@$(PYTEST) $(SUITES)
 
 test-fast: $(STAMP)  ## unit tests only
 	@$(PYTEST) tests/unit

@@ -41,10 +41,15 @@ SERVERS = ("prefect_api", "mlflow_auth", "postgres")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist a server's tests stay together, and so do those of a file."""
+    """With pytest-xdist the files that need a server stay together, and the tests of a file do."""
+    groups: dict[Path, str] = {}
     for item in items:
-        servers = [name for name in SERVERS if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(servers[0] if servers else item.path.as_posix()))
+        groups.setdefault(item.path, item.path.as_posix())
+        for name in SERVERS:
+            if name in getattr(item, "fixturenames", ()):
+                groups[item.path] = name
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
 
 
 @pytest.fixture(scope="session")
