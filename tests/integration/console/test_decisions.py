@@ -146,6 +146,21 @@ def test_in_a_team_the_name_is_proven_with_its_passphrase(
     assert own.decide(page, "reject", actor="ann", passphrase=" ").status_code == 409
 
 
+def test_a_key_without_a_passphrase_proves_no_name_that_is_chosen(
+    workspace: Workspace, open_console: Callable[..., Browser], made: Callable[..., int]
+) -> None:
+    """Two approvers in the single profile: whoever reaches the page could choose either."""
+    for name in ("ann", "bo"):
+        keys.trust(workspace.settings, name, keys.make(workspace.settings, name)[1], "approver")
+    keys.trust(workspace.settings, "tom", keys.make(workspace.settings, "tom")[1], "trainer")
+    page, browser = f"/models/sentiment/{made()}", open_console()
+    for passphrase in ("", GOOD):
+        answer = browser.decide(page, "approve", actor="bo", passphrase=passphrase)
+        assert answer.status_code == 409
+        assert "asks for a passphrase" in text_of(answer)
+    assert workspace.registry.champion_version("sentiment") is None
+
+
 def test_mlflows_users_log_in_and_act_as_themselves(
     workspace: Workspace,
     open_console: Callable[..., Browser],
