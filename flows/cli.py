@@ -33,7 +33,7 @@ app.add_typer(feedback.app, name="feedback")
 Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
-Effort = Annotated[str, typer.Option(help="smoke (under a minute), standard or thorough")]
+Effort = Annotated[str, typer.Option(help="smoke (about a minute), standard or thorough")]
 
 
 @app.command()
