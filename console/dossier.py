@@ -39,6 +39,7 @@ class Dossier:
         model: ``undertone/model.json`` as registered.
         registered: the ledger's row of the registration.
         history: every row about it, oldest first.
+        serves: the version that the ledger's newest promotion names.
     """
 
     version: Version
@@ -59,6 +60,7 @@ class Dossier:
     registered: LedgerEntry | None
     history: list[LedgerEntry]
     problems: list[str]
+    serves: int | None
 
     def differing(self, outcome: str) -> list[figures.Difference]:
         """Messages on which they differ with that outcome."""
@@ -82,7 +84,12 @@ class Dossier:
         if self.verdict.get("passed") is not True:
             return "the gate refused it"
         rejected = self.version.decided if self.version.decided and self.version.decided.kind == "rejected" else None
-        return f"{rejected.actor} rejected it" if rejected else None
+        if rejected:
+            return f"{rejected.actor} rejected it"
+        if self.verdict.get("champion", self.serves) != self.serves:
+            now = f"version {self.serves}" if self.serves else "nothing"
+            return f"the gate compared it with version {self.rival}, and {now} serves now"
+        return None
 
 
 def open_dossier(workspace: Workspace, version: Version) -> Dossier:
@@ -100,6 +107,7 @@ def open_dossier(workspace: Workspace, version: Version) -> Dossier:
     history = [
         row for row in workspace.ledger.entries(version.task) if row.version == version.version and row.kind != "drift"
     ]
+    row = workspace.ledger.champion(version.task)
     registered = next((row for row in history if row.kind == "registered"), None)
     model = _model(workspace, version, registered, problems)
     labels = get_task(version.task).labels
@@ -122,6 +130,7 @@ def open_dossier(workspace: Workspace, version: Version) -> Dossier:
         registered=registered,
         history=history,
         problems=problems,
+        serves=row.version if row else None,
     )
 
 

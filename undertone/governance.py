@@ -54,8 +54,8 @@ def approve(workspace: Workspace, task: str, version: int, act: Act, *, override
         override: approve although the gate failed or a person rejected it; needs a reason.
 
     Raises:
-        DecisionError: the gate did not pass it (or never judged these bytes) and there is no override, promotion of the
-            task is frozen, or the actor trained it and duties are separated.
+        DecisionError: the gate did not pass it (or never judged these bytes, or judged them against another champion)
+            and there is no override, promotion of the task is frozen, or the actor trained it and duties are separated.
         RegistryError: no such version, or MLflow is out of reach.
         ConfigError: there is no key to sign with.
     """
@@ -331,6 +331,8 @@ def _plain(text: str) -> str:
 def _gate_row(workspace: Workspace, task: str, version: int, manifest_sha256: str, override: bool) -> LedgerEntry:
     gate = workspace.ledger.latest(task, ["gate"], version)
     rejected = workspace.ledger.latest(task, ["rejected"], version)
+    row = workspace.ledger.champion(task)
+    serves = row.version if row else None
     judged = gate is not None and gate.payload.get("manifest_sha256") == manifest_sha256
     if gate is None:
         found = "no gate verdict"
@@ -340,6 +342,8 @@ def _gate_row(workspace: Workspace, task: str, version: int, manifest_sha256: st
         found = f"a gate that failed: {gate.reason}"
     elif rejected is not None:
         found = f"a rejection by {rejected.actor}: {rejected.reason}"
+    elif gate.payload.get("champion", serves) != serves:
+        found = f"a verdict against version {gate.payload['champion']}, while {serves or 'nothing'} serves now"
     else:
         return gate
     if override and judged and gate is not None:

@@ -117,6 +117,7 @@ def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion
         edit: Callable[[Path], None] | None = None,
         evidence: dict[str, bytes] | None = None,
         claimed_by: Workspace | None = None,
+        against: int | None = None,
     ) -> ModelVersion:
         number = next(count)
         folder = build_model_folder(tmp_path / f"made-{number}", task, trainer=trainer, shift=float(number))
@@ -140,7 +141,8 @@ def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion
         if gated:
             workspace.ledger.append(
                 "gate", task, at=NOW, actor="gate", reason="as told", version=made.version,
-                payload={"passed": passed, "manifest_sha256": sha, "evidence": digests},
+                payload={"passed": passed, "manifest_sha256": sha, "evidence": digests}
+                | ({} if against is None else {"champion": against}),
             )  # fmt: skip
         return made
 

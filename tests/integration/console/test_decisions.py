@@ -108,6 +108,19 @@ def test_changed_evidence_cannot_be_approved(
     assert workspace.registry.champion_version("sentiment") is None
 
 
+def test_a_comparison_with_another_champion_needs_an_override(
+    browser: Browser, workspace: Workspace, register: Callable[..., ModelVersion]
+) -> None:
+    for against in (None, 1, 1):
+        register(against=against)
+    for version in (1, 2):
+        assert browser.decide(f"/models/sentiment/{version}", "approve").status_code == 200
+    page = "/models/sentiment/3"
+    assert "the gate compared it with version 1, and version 2 serves now" in text_of(browser.get(page))
+    assert browser.decide(page, "approve").status_code == 409
+    assert browser.decide(page, "approve", override="yes").status_code == 200
+
+
 @pytest.fixture
 def team(workspace: Workspace, open_console: Callable[..., Browser]) -> Browser:
     """A console of a team: ann and bo may approve, and have passphrases; tom trains."""

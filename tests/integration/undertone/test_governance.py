@@ -355,3 +355,15 @@ def test_an_approval_freezes_the_card_and_needs_whole_evidence(
     workspace.registry.put_file(changed.run_id, tmp_path / "gate.json", "evaluation")
     with pytest.raises(DecisionError, match=r"gate.json was changed after the gate judged"):
         governance.approve(workspace, "sentiment", changed.version, ACT, override=True)
+
+
+def test_a_verdict_against_another_champion_is_stale(workspace: Workspace, register: Register) -> None:
+    governance.approve(workspace, "sentiment", register().version, ACT)
+    second, third = register(against=1).version, register(against=1).version
+    governance.approve(workspace, "sentiment", second, ACT)
+    with pytest.raises(DecisionError, match="a verdict against version 1, while 2 serves now"):
+        governance.approve(workspace, "sentiment", third, ACT)
+    workspace.registry.set_champion("sentiment", 1)  # an alias moved by hand makes it no fresher
+    with pytest.raises(DecisionError, match="while 2 serves now"):
+        governance.approve(workspace, "sentiment", third, ACT)
+    assert governance.approve(workspace, "sentiment", third, ACT, override=True).payload["override"] is True
