@@ -40,7 +40,8 @@ def approver(settings: Settings, name: str, passphrase: str | None = None, mlflo
     rules = Trust.of(settings)
     trusted = rules.keys("approver")
     private = private_path(settings, name)
-    if not private.is_file() and not trusted and settings.profile == "single":
+    untouched = not trusted and not rules.revoked()  # nobody was ever trusted here
+    if not private.is_file() and untouched and settings.profile == "single":
         _, public = make(settings, name)
         trust(settings, name, public, "approver")
     known = rules.approver(name)

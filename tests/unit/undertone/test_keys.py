@@ -67,6 +67,8 @@ def test_a_revoked_key_never_counts_again(settings: Settings) -> None:
         assert Trust.of(settings).approver(name) is None
     with pytest.raises(ConfigError, match="keys of nobody"):
         keys.revoke(settings, "ann")
+    with pytest.raises(ConfigError, match="trusted approvers are nobody"):  # no new key makes itself
+        identity.approver(settings, "mallory")
 
 
 def test_a_name_keeps_its_key(settings: Settings) -> None:
