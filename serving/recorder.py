@@ -158,11 +158,12 @@ class Recorder:
         self.problem = str(error)
 
     def _drain_all(self, store: Store) -> None:
-        with self._guard:
+        with self._guard:  # listed under the guard: a segment opened a moment later still takes lines
             self._close_segment()
+            closed = sorted(self._folder.glob("*.jsonl"))
         if not self._root.is_dir():
             return
-        for segment in sorted(self._folder.glob("*.jsonl")):
+        for segment in closed:
             rows = self._drain(store, segment)
             with self._guard:
                 self._count(-rows)

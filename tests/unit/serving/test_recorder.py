@@ -222,3 +222,36 @@ def test_a_segment_that_cannot_be_read_is_kept_and_does_not_hold_up_others(setti
     assert stored(settings) == names(0, 1, 9)
     (kept,) = folder.glob("*.unreadable")
     assert kept.read_bytes() == broken
+
+
+class Gap:
+    """The recorder's guard, with something that happens the moment it is given back."""
+
+    def __init__(self, guard, between):
+        self.guard, self.between = guard, between
+
+    def __enter__(self):
+        return self.guard.__enter__()
+
+    def __exit__(self, *error):
+        self.guard.__exit__(*error)
+        between, self.between = self.between, None
+        if between:
+            between()
+
+
+def test_a_segment_that_is_opened_while_others_drain_is_not_taken_for_a_closed_one(settings):
+    recorder, store = Recorder(settings, Metrics()), Store.open(settings)
+    try:
+        recorder.append([scored(1)])
+        recorder._guard = Gap(
+            recorder._guard, lambda: recorder.append([scored(2)])
+        )  # as the drain lets go of the guard
+        recorder._drain_all(store)
+        recorder.append([scored(3)])  # into the segment that was opened meanwhile
+        recorder._drain_all(store)
+        assert stored(settings) == names(1, 2, 3)
+        assert recorder.backlog == 0
+    finally:
+        store.engine.dispose()
+        recorder.stop()
