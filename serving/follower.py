@@ -174,8 +174,9 @@ class Follower:
             VerificationError: it is played back.
         """
         misfit = ledger.misfit(order.task, order.serial, order.ledger_hash)
-        if order.serial < slot.newest_serial():
-            misfit = f"serial {order.serial} after {slot.newest_serial()}"
+        newest = slot.newest_serial()
+        if order.serial < newest:
+            misfit = f"serial {order.serial} after {newest}"
         if misfit is not None:
             raise VerificationError(
                 f"the newest order for {order.task}, not older than one that served here",

@@ -55,7 +55,7 @@ def approver(settings: Settings, name: str, passphrase: str | None = None, mlflo
     return _signer(settings, known, private, passphrase, mlflow)
 
 
-def trainer(settings: Settings, name: str, passphrase: str | None = None) -> Signer | None:
+def trainer(settings: Settings, name: str) -> Signer | None:
     """`name` as a trainer, proven; None where duties are not separated and nobody asks for proof.
 
     Raises:
@@ -74,7 +74,7 @@ def trainer(settings: Settings, name: str, passphrase: str | None = None) -> Sig
             f"{'a' if known else 'no'} trusted public key of that name",
             f"`undertone keys new {name}` and `undertone keys trust {name} --role trainer`, or train as yourself",
         )
-    return _signer(settings, known, private, passphrase, None)
+    return _signer(settings, known, private, None, None)
 
 
 def mlflow_user(settings: Settings, username: str, password: str) -> str:
