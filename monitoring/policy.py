@@ -1,78 +1,68 @@
-"""The retrain policy: a pure function of the clock, the last model's time and the drift verdicts."""
+"""The retrain policy: a pure function of the clock, the drift verdict, the audit and what was tried before."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from undertone.records import DriftVerdict, utc
-from undertone.tasks import Cadence
+from monitoring.audit import AuditResult
+from undertone.records import DriftVerdict
 
-DAY_S = 86_400.0
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A person's order to retrain whatever the cadence says; it is spent by the next training."""
+
+    actor: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything that a retrain decision looks at.
+
+    Attributes:
+        now: the clock.
+        last_model_at: when the last model of the task was trained; None: there is none.
+        last_watch_at: the newest earlier watch; a clock that stands before it decides nothing.
+        verdict: of this watch; None: there is none.
+        audit: of the champion, over this incident's windows; None: none was drawn, or no label came.
+        fresh_labels: labels that people gave since the last model was trained, without those the model suggested.
+        retraining: a training of the task is under way now.
+        unfinished_at: a retrain was decided then and ended neither in a model nor in a failure: it was killed.
+        failed_at: when a training last failed, or the gate or a person last refused a challenger.
+        trainings: when trainings that the policy started began, any order.
+        cpu_hours: processor hours of trainings in the last `Cadence.max_days`.
+        asked: a person's override that no training has spent yet.
+    """
+
+    now: datetime
+    last_model_at: datetime | None
+    verdict: DriftVerdict | None = None
+    audit: AuditResult | None = None
+    fresh_labels: int = 0
+    retraining: bool = False
+    unfinished_at: datetime | None = None
+    failed_at: datetime | None = None
+    trainings: tuple[datetime, ...] = ()
+    cpu_hours: float = 0.0
+    asked: Asked | None = None
+    last_watch_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RetrainDecision:
-    """Yes or no, the rule that fired, and why in words."""
+    """Yes or no, the rule that fired, and why in words.
+
+    Attributes:
+        ask_labels: people should be asked for labels: what there is does not carry a retrain.
+        policy_sha256: of the cadence and audit policies that decided.
+    """
 
     retrain: bool
     rule: str
     reason: str
     days_since: float | None
-
-
-def decide_retrain(
-    cadence: Cadence,
-    *,
-    now: datetime,
-    last_model_at: datetime | None,
-    verdict: DriftVerdict | None,
-    previous: Sequence[Mapping[str, Any]] = (),
-    retraining: bool = False,
-) -> RetrainDecision:
-    """Whether to train a challenger now.
-
-    Never before ``cadence.min_days`` after the last model, always from ``cadence.max_days`` on; in between when drift
-    acts now, or was found now and at the watch before. Days are 86,400 elapsed seconds: daylight saving plays no part.
-
-    Args:
-        now: the clock.
-        last_model_at: when the last model of the task was trained; None: there is none.
-        verdict: of this watch.
-        previous: payloads of this model's earlier verdicts, oldest first.
-        retraining: a retrain of the task is under way.
-    """
-    if last_model_at is None:
-        return RetrainDecision(
-            False, "no model", "there is no model to compare with: train the first one by hand", None
-        )
-    days = (utc(now) - utc(last_model_at)).total_seconds() / DAY_S
-
-    def decided(retrain: bool, rule: str, reason: str) -> RetrainDecision:
-        return RetrainDecision(retrain, rule, reason, days)
-
-    if days < 0:
-        return decided(False, "clock", f"the clock stands {-days:.1f} days before the last model: check it")
-    if retraining:
-        return decided(False, "running", "a retrain is under way")
-    if days < cadence.min_days:
-        return decided(False, "too early", f"day {days:.1f}; a retrain is considered from day {cadence.min_days}")
-    if days >= cadence.max_days:
-        return decided(True, "age", f"day {days:.1f}; from day {cadence.max_days} a new model is always trained")
-    if verdict is None or verdict.verdict == "too_few":
-        return decided(
-            False, "too few", f"day {days:.1f}; too few messages to tell, and day {cadence.max_days} is not reached"
-        )
-    if verdict.verdict == "stable":
-        return decided(False, "stable", f"day {days:.1f}; no drift was found")
-    if verdict.act:
-        return decided(True, "drift", f"day {days:.1f}; drift strong enough to act on: {verdict.reason}")
-    if previous and previous[-1].get("verdict") == "drifted":
-        return decided(
-            True, "lasting drift", f"day {days:.1f}; drift at this watch and the one before: {verdict.reason}"
-        )
-    return decided(
-        False, "first warning", f"day {days:.1f}; drift now and not at the watch before, too weak to act on at once"
-    )
+    ask_labels: bool = False
+    policy_sha256: str = ""

@@ -44,6 +44,13 @@ KINDS = {
     "finding": "the reconciler found something that the ledger does not explain",
     "finding_cleared": "a finding is no longer there",
     "reproduced": "a version was trained again and compared",
+    "calibrated": "a model's own healthy windows set its drift floors",
+    "audit_drawn": "random messages of a window went to the reviewers",
+    "audit": "reviewers' labels said how good a version is on recent messages",
+    "labels_asked": "people were asked for labels that a retrain needs",
+    "retrain_asked": "a person asked for a retrain whatever the cadence says",
+    "alert": "people were told of an incident",
+    "resolved": "people were told that an incident is over",
 }
 
 #: Rows that say which version of a task is the champion.

@@ -5,6 +5,7 @@ undertone/model.json                `ModelCardData`: task, labels, calibration, 
 undertone/model.onnx                the graph the engine runs (logits and sentence embedding)
 undertone/tokenizer.json            tokenizer with the cleaning inside
 undertone/reference.parquet         predictions on rows the model never trained on: the drift watch's reference
+undertone/reference_terms.json      in how many of these rows a word stands, for words of five rows and more
 approval.json                       the signed statement; only in an approved copy
 
 An approved copy lies in a folder of its own: ``model/`` as above, and beside it ``approval.sig``, ``order.json`` and,
@@ -27,13 +28,17 @@ METADATA = f"{EXTRAS}/model.json"
 GRAPH = f"{EXTRAS}/model.onnx"
 TOKENIZER = f"{EXTRAS}/tokenizer.json"
 REFERENCE = f"{EXTRAS}/reference.parquet"
+REFERENCE_TERMS = f"{EXTRAS}/reference_terms.json"
 STATEMENT = "approval.json"
 
 #: Names in the folder that holds an approved copy.
 MODEL, CARD = "model", "card.md"
 
 #: Columns of the reference window. Texts are left out: a model folder carries no customer's words.
-REFERENCE_COLUMNS = ("label", "probabilities", "confidence", "length", "channel", "segment", "embedding")
+REFERENCE_COLUMNS = (
+    *("label", "probabilities", "confidence", "length", "channel", "segment", "embedding"),
+    *("truth", "words", "upper", "marks", "language"),
+)
 
 
 class Lineage(BaseModel):

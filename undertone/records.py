@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Verdict = Literal["stable", "drifted", "too_few"]
+Verdict = Literal["stable", "warn", "act", "severe", "too_few"]
+#: How far one signal, or one window alone, goes: below its floors, then over the first, the second and the third.
+Level = Literal["none", "warn", "act", "severe"]
+LEVELS: tuple[Level, ...] = ("none", "warn", "act", "severe")
+#: Where a label came from: given unasked, from a random audit, from the queue of unsure answers, from a file.
+Origin = Literal["person", "audit", "review", "import"]
 
 
 def utc(moment: datetime) -> datetime:
@@ -68,20 +73,36 @@ class ScoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """A label given by a person (or an upstream system) for a scored message."""
+    """A label given by a person (or an upstream system) for a scored message.
+
+    ``suggested``: the labeller saw the model's own answer first, so the label is no independent evidence: it is kept
+    out of audits, and its share of a training is capped.
+    """
 
     message_id: str
     task: str
     label: str
     labeller: str
     labelled_at: datetime
+    origin: Origin = "person"
+    suggested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
     """One measured difference between two windows.
 
-    ``effect`` is in the units of ``method``; ``fired`` means p-value below alpha *and* effect at or over ``floor``.
+    Attributes:
+        name: one of `undertone.tasks.DriftPolicy.floors`.
+        effect: in the units of `method`.
+        floor: least effect that warns.
+        p_value: of `method` alone, before any correction.
+        level: the highest floor that the effect reaches, "none" unless chance is ruled out too.
+        act: least effect that acts; None: this signal warns at most.
+        severe: least effect that is severe; None: this signal acts at most.
+        adjusted_p: after correction, over all signals (Holm) or over all segments (Benjamini-Hochberg).
+        segment: of one segment's messages; None: of all.
+        detail: what moved, in words, where the method knows.
     """
 
     name: str
@@ -89,13 +110,43 @@ class Signal:
     effect: float
     floor: float
     p_value: float
-    fired: bool
-    severe: bool = False
+    level: Level = "none"
+    act: float | None = None
+    severe: float | None = None
+    adjusted_p: float = 1.0
+    segment: str | None = None
+    detail: str = ""
+
+    @property
+    def fired(self) -> bool:
+        """Whether it warns at least."""
+        return self.level != "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A requirement of the data quality gate that does not hold: which upstream is broken, how far, and the limit."""
+
+    check: str
+    upstream: str
+    found: str
+    value: float
+    limit: float
 
 
 @dataclass(frozen=True, slots=True)
 class DriftVerdict:
-    """What one look at one window said, with every number it rests on."""
+    """What one look at one window said, with every number it rests on.
+
+    Attributes:
+        verdict: after persistence.
+        level: of this window alone.
+        signals: over all messages, then of segments that fired.
+        current_rows: rows that tests looked at; ``total_rows`` counts all that the window has.
+        window_start: earlier than asked where windows were merged (``merged`` > 1) to have enough rows.
+        quality: what the data quality gate found; anything here blocks a retrain that drift asks for.
+        policy_sha256: of every number that decided.
+    """
 
     task: str
     verdict: Verdict
@@ -106,7 +157,18 @@ class DriftVerdict:
     window_end: datetime
     model_version: int
     reason: str
-    act: bool = False
+    level: Level = "none"
+    total_rows: int = 0
+    merged: int = 1
+    quality: tuple[Finding, ...] = ()
+    new_segments: tuple[str, ...] = ()
+    vanished_segments: tuple[str, ...] = ()
+    policy_sha256: str = ""
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it warns at least."""
+        return self.verdict in {"warn", "act", "severe"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -87,7 +88,31 @@ feedback = Table(
     Column("label", String(100), nullable=False),
     Column("labeller", String(200), nullable=False),
     Column("labelled_at", UtcDateTime, nullable=False),
+    Column("origin", String(20), nullable=False, server_default="person"),
+    Column("suggested", Boolean, nullable=False, server_default=false(), doc="began as the model's own answer"),
     UniqueConstraint("message_id", "task", "labeller", name="feedback_once"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("task", String(100), nullable=False),
+    Column("message_id", String(200), nullable=False),
+    Column("batch", String(100), nullable=False, doc="the draw it belongs to, such as audit-3-2026-10-05"),
+    Column("kind", String(20), nullable=False, doc="audit: drawn at random; review: picked because it is useful"),
+    Column("stratum", String(100), doc="the segment it was drawn from; null: none"),
+    Column("weight", Float, nullable=False, doc="messages of its window that it stands for"),
+    Column("model_version", Integer, nullable=False, doc="the version whose answer is judged"),
+    Column("predicted", String(100), nullable=False, doc="that version's answer; reviewers do not see it"),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("state", String(20), nullable=False, doc="open, labelled or skipped"),
+    Column("reviewer", String(200), doc="who has it in hand, or labelled it"),
+    Column("held_until", UtcDateTime, doc="until then it is in hand of `reviewer`"),
+    Column("label", String(100)),
+    Column("labelled_at", UtcDateTime),
+    UniqueConstraint("message_id", "task", "batch", name="review_once"),
+    Index("reviews_by_state", "task", "state", "kind"),
 )
 
 ledger = Table(

@@ -75,6 +75,16 @@ class Settings(BaseSettings):
         (), description="host names under which a proxy shows the console; others than this machine's are refused"
     )
 
+    # the drift watch
+    webhook_url: str = Field("", description="where alerts are posted as JSON; empty: nowhere")
+    notification_blocks: tuple[str, ...] = Field(
+        (), description="Prefect notification blocks that get alerts too, as type/name: slack-webhook/oncall"
+    )
+    watch_days: float = Field(7.0, gt=0, description="length of a drift watch's window")
+    embedding_share: float = Field(
+        1.0, ge=0, le=1, description="share of messages whose embedding is stored; the watch looks at 5,000 a window"
+    )
+
     # training
     seed: int = 7
     gate: dict[str, dict[str, Any]] = Field(

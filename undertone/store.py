@@ -198,6 +198,8 @@ class Store:
                     "label": item.label,
                     "labeller": item.labeller,
                     "labelled_at": item.labelled_at,
+                    "origin": item.origin,
+                    "suggested": item.suggested,
                 }
                 for item in last.values()
             ]
@@ -216,7 +218,7 @@ class Store:
     def labelled(self, task: str, until: datetime | None = None) -> Sequence[RowMapping]:
         """Messages that a person labelled for `task`, newest label per message, in order of message time and id.
 
-        Columns: message_id, text, channel, segment, sent_at, label, labeller, labelled_at.
+        Columns: message_id, text, channel, segment, sent_at, label, labeller, labelled_at, origin, suggested.
         """
         newest = (
             select(feedback.c.message_id, func.max(feedback.c.id).label("id"))
@@ -236,6 +238,8 @@ class Store:
                 feedback.c.label,
                 feedback.c.labeller,
                 feedback.c.labelled_at,
+                feedback.c.origin,
+                feedback.c.suggested,
             )
             .join(last, last.c.id == feedback.c.id)
             .join(messages, messages.c.id == feedback.c.message_id)

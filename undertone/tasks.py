@@ -41,32 +41,112 @@ class GatePolicy(_Frozen):
     )
 
 
+class Floor(_Frozen):
+    """Least effects of one signal: from ``warn`` on it warns, from ``act`` on it acts, from ``severe`` on it is severe."""
+
+    warn: float = Field(ge=0)
+    act: float | None = Field(None, ge=0, description="None: it warns at most")
+    severe: float | None = Field(None, ge=0, description="None: it acts at most")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Floor:
+        given = [value for value in (self.warn, self.act, self.severe) if value is not None]
+        if given != sorted(given) or (self.act is None and self.severe is not None):
+            raise ValueError(f"floors must rise: warn {self.warn}, act {self.act}, severe {self.severe}")
+        return self
+
+
+#: Effect floors by signal (docs/decisions/0008). ``undertone drift calibrate`` raises them where a model's own healthy
+#: windows ask for it, and never lowers them.
+FLOORS = {
+    "embedding": Floor(warn=0.58, act=0.65, severe=0.80),
+    "mmd": Floor(warn=0.08, act=0.16, severe=0.40),
+    "text": Floor(warn=0.60, act=0.68, severe=0.85),
+    "labels": Floor(warn=0.02, act=0.10),
+    "confidence": Floor(warn=0.10, act=0.30),
+    "form": Floor(warn=0.15, act=0.40),
+    "channels": Floor(warn=0.20),
+    "segments": Floor(warn=0.20),
+    "late labels": Floor(warn=0.03, act=0.06, severe=0.12),
+    "disagreement": Floor(warn=0.10),
+}
+
+
 class DriftPolicy(_Frozen):
-    """When a difference between two windows counts: significance *and* an effect floor.
+    """When a difference between two windows counts: significance *and* an effect floor, and then persistence."""
 
-    The floors are those that kept quiet windows quiet on real tweets (docs/decisions/0008).
-    """
+    min_rows: int = Field(500, ge=2, description="fewer messages merge windows, then give the verdict too_few")
+    max_rows: int = Field(5_000, ge=2, description="rows a side that tests look at; counts are of all rows")
+    max_merged: int = Field(4, ge=1, description="windows merged at most to reach min_rows")
+    alpha: float = Field(0.01, gt=0, lt=1, description="family-wise level over a watch's signals (Holm)")
+    segment_alpha: float = Field(
+        0.01, gt=0, lt=1, description="false discovery rate over segments (Benjamini-Hochberg)"
+    )
+    segment_rows: int = Field(100, ge=20, description="segments with fewer messages on a side are not tested")
+    persist: int = Field(2, ge=1, description="windows among the last `memory`, the latest included, that must act")
+    memory: int = Field(3, ge=1, description="windows that are remembered; two count as two if half of each is its own")
+    floors: dict[str, Floor] = Field(FLOORS, description="least effects of each signal: warn, act, severe")
 
-    min_rows: int = Field(500, ge=2, description="fewer messages give the verdict too_few")
-    max_rows: int = Field(5_000, ge=2, description="rows a side that tests look at")
-    alpha: float = Field(0.001, gt=0, lt=1, description="significance level of each signal")
-    embedding_auc: float = Field(0.58, ge=0.5, le=1, description="least domain-classifier AUC that warns")
-    embedding_auc_act: float = Field(0.65, ge=0.5, le=1, description="AUC from which drift acts")
-    label_psi: float = Field(0.02, ge=0, description="least population stability index of predicted labels")
-    confidence_wasserstein: float = Field(0.10, ge=0, description="least normed Wasserstein distance of confidence")
-    length_wasserstein: float = Field(0.15, ge=0, description="least normed Wasserstein distance of text length")
+    @model_validator(mode="after")
+    def _known(self) -> DriftPolicy:
+        if set(self.floors) != set(FLOORS):
+            raise ValueError(f"drift floors for {sorted(self.floors)}; expected {sorted(FLOORS)}")
+        if self.persist > self.memory:
+            raise ValueError(f"drift persist {self.persist} is more than memory {self.memory}")
+        return self
+
+
+class QualityPolicy(_Frozen):
+    """Gate 0 of a drift watch: what the messages of a window must be like before their drift means anything."""
+
+    max_empty: float = Field(0.01, ge=0, le=1, description="share of messages without text")
+    max_duplicates: float = Field(
+        0.15, ge=0, le=1, description="share of messages that repeat another one's text, over that of earlier windows"
+    )
+    max_truncated: float = Field(0.10, ge=0, le=1, description="share of messages that were cut to the limit")
+    max_unknown: float = Field(
+        0.05, ge=0, le=1, description="share of predictions with an unknown label or no usable probabilities"
+    )
+    max_missing: float = Field(
+        0.20, ge=0, le=1, description="share of messages that lost their channel or segment, over the reference's"
+    )
+    max_unseen: float = Field(
+        0.50, ge=0, le=1, description="share of messages in channels or segments that the reference does not have"
+    )
+    max_language: float = Field(
+        0.20, ge=0, le=1, description="share of messages that moved to other languages, overall or in a segment"
+    )
+    min_volume: float = Field(0.30, ge=0, description="least messages, as a multiple of the earlier windows' median")
+    max_volume: float = Field(4.0, gt=1, description="most messages, as a multiple of the earlier windows' median")
+
+
+class AuditPolicy(_Frozen):
+    """The label audit that drift buys: how many random labels, and what they must show."""
+
+    drop: float = Field(0.06, gt=0, lt=1, description="drop of accuracy that an audit must be able to see")
+    power: float = Field(0.80, gt=0, lt=1, description="chance to see such a drop")
+    level: float = Field(0.05, gt=0, lt=1, description="chance to see a drop where there is none (one-sided)")
+    per_window: int = Field(200, ge=1, description="messages drawn from one window at most; windows are pooled")
+    max_age_days: int = Field(28, ge=1, description="audited labels older than this say nothing about today")
+    fresh_labels: int = Field(300, ge=1, description="new labels by people that a retrain between the days needs")
 
 
 class Cadence(_Frozen):
-    """Days between the last model and the next. Drift decides in between."""
+    """Days between the last model and the next. Drift and its audit decide in between."""
 
-    min_days: int = Field(14, ge=0)
-    max_days: int = Field(28, ge=1)
+    min_days: int = Field(14, ge=0, description="never sooner, but for a severe drift that an audit confirms")
+    max_days: int = Field(28, ge=1, description="never later")
+    ask_days: int = Field(21, ge=0, description="from this day on missing labels are asked for")
+    cooldown_days: float = Field(3, ge=0, description="days after a failed training or a refused challenger")
+    budget_trainings: int = Field(4, ge=1, description="trainings within max_days that the policy may start")
+    budget_cpu_hours: float | None = Field(None, gt=0, description="processor hours within max_days; None: no limit")
 
     @model_validator(mode="after")
     def _ordered(self) -> Cadence:
-        if self.min_days > self.max_days:
-            raise ValueError(f"cadence min_days {self.min_days} is after max_days {self.max_days}")
+        if not self.min_days <= self.ask_days <= self.max_days:
+            raise ValueError(
+                f"cadence days must rise: min_days {self.min_days}, ask_days {self.ask_days}, max_days {self.max_days}"
+            )
         return self
 
 
@@ -93,6 +173,8 @@ class TaskSpec(_Frozen):
     min_rows_per_class: int = Field(20, ge=2)
     gate: GatePolicy = GatePolicy()
     drift: DriftPolicy = DriftPolicy()
+    quality: QualityPolicy = QualityPolicy()
+    audit: AuditPolicy = AuditPolicy()
     cadence: Cadence = Cadence()
 
     @model_validator(mode="after")
