@@ -57,6 +57,11 @@ def normalise(text: str) -> str:
     return _NOT_A_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
+def terms(text: str) -> set[str]:
+    """The words of `text`, each once: 2 to 30 letters, as `normalise` leaves them."""
+    return {word for word in normalise(text).split() if 2 <= len(word) <= 30}
+
+
 def fingerprint(rows: Iterable[Sequence[str]]) -> str:
     """SHA-256 over all rows in order, each field length-prefixed so that no two tables collide by joining."""
     digest = hashlib.sha256()
