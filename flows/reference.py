@@ -68,11 +68,20 @@ def tasks() -> str:
             "",
         ]
         parts += ["| policy | value | what it is |", "| --- | --- | --- |"]
-        for group, policy in (("gate", spec.gate), ("drift", spec.drift), ("cadence", spec.cadence)):
+        policies = ("gate", "quality", "drift", "audit", "cadence")
+        for group, policy in ((name, getattr(spec, name)) for name in policies):
             for name, field in type(policy).model_fields.items():
-                parts.append(f"| `{group}.{name}` | {getattr(policy, name)} | {field.description or 'days'} |")
+                if name != "floors":
+                    parts.append(f"| `{group}.{name}` | {getattr(policy, name)} | {field.description or 'days'} |")
+        parts += ["", "| drift signal | warns from | acts from | severe from |", "| --- | --- | --- | --- |"]
+        for name, floor in spec.drift.floors.items():
+            parts.append(f"| {name} | {floor.warn} | {_or_never(floor.act)} | {_or_never(floor.severe)} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _or_never(floor: float | None) -> str:
+    return "never" if floor is None else f"{floor}"
 
 
 def _helps(command: Any, name: str, parent: Any) -> Iterator[tuple[str, str]]:

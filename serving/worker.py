@@ -18,6 +18,7 @@ from undertone.errors import UndertoneError
 from undertone.keys import Trust
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
+from undertone.store import in_share
 from undertone.tasks import TASKS
 
 #: Messages of a request that are joined and written in the event loop; more go to a thread, so others are not held up.
@@ -131,6 +132,7 @@ class Worker:
         return rows
 
     def _join(self, message: Message, answers: dict[str, _Answer], scored_at: datetime) -> ScoredMessage:
+        embedded = in_share(message.id, self.settings.embedding_share)
         predictions = tuple(
             Prediction(
                 message_id=message.id,
@@ -142,7 +144,7 @@ class Worker:
                 model_version=answer.served.version,
                 model_digest=answer.served.digest,
                 scored_at=scored_at,
-                embedding=answer.embedding,
+                embedding=answer.embedding if embedded else None,
             )
             for name, answer in answers.items()
         )

@@ -279,6 +279,15 @@ def sample_key(message_id: str) -> int:
     return int.from_bytes(hashlib.sha256(message_id.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1
 
 
+def in_share(message_id: str, share: float) -> bool:
+    """Whether a message is in the `share` (0 to 1) that comes first in the random order.
+
+    `Store.window` with a limit takes rows in this order, so what is kept for a share of the messages is there for
+    every row of a smaller sample.
+    """
+    return sample_key(message_id) < share * 2**31
+
+
 def _engine(url: str, timeout_s: float) -> Engine:
     if make_url(url).get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": timeout_s})

@@ -2,8 +2,11 @@
 
 import shutil
 import sqlite3
+from datetime import UTC, datetime, timedelta
 
 import pytest
+
+from undertone.store import Store
 
 
 @pytest.fixture
@@ -153,3 +156,17 @@ def test_a_long_outage_fills_many_small_segments(ready, serve, monkeypatch, rows
         del recorder._drain_all
         served.wait_stored()
     assert len(ids(rows(ready))) == 20
+
+
+def test_the_share_with_embeddings_comes_first_in_the_stores_sample(ready, serve):
+    settings = ready.model_copy(update={"embedding_share": 0.3})
+    with serve(settings) as served:
+        served.wait_version(1)
+        served.score(*({"id": f"m-{number:03}", "text": "good"} for number in range(200)))
+        served.wait_stored()
+    now = datetime.now(UTC)
+    window = now - timedelta(hours=1), now + timedelta(hours=1)
+    sample = Store(settings.database_url).window("sentiment", *window, limit=40)
+    assert all(row["embedding"] is not None for row in sample)
+    every = Store(settings.database_url).window("sentiment", *window)
+    assert 40 < sum(row["embedding"] is not None for row in every) < 100
