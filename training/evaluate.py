@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +16,10 @@ from training.draw import draw_calibration, draw_confusion
 from training.resample import interval, resample, slice_macro_f1
 from training.slices import membership, words_of
 from undertone.errors import DataError
-from undertone.model_folder import REFERENCE, REFERENCE_COLUMNS
+from undertone.form import form, languages
+from undertone.model_folder import REFERENCE, REFERENCE_COLUMNS, REFERENCE_TERMS
 from undertone.tasks import TaskSpec
+from undertone.text import terms
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -37,6 +42,12 @@ ECE_BINS = 15
 
 #: Slices with fewer rows say too_few in place of a score.
 SLICE_ROWS = 30
+
+#: A word of fewer reference rows is not kept: it could tell who wrote it.
+TERM_ROWS = 5
+
+#: Words kept at most, the most frequent ones.
+TERMS = 3_000
 
 
 @dataclass(frozen=True)
@@ -198,13 +209,24 @@ def write_reference(folder: Path, frame: DataFrame, scores: Scores, spec: TaskSp
     channel        string or null           as in `frame`
     segment        string or null           as in `frame`
     embedding      binary                   little-endian float16, ``np.frombuffer(value, "<f2")``
+    truth          string                   the row's label
+    words          int64                    words of the text
+    upper          float64                  share of its letters that are capitals
+    marks          float64                  share of its characters that are no letter, digit or blank
+    language       string or null           ISO 639 code, null where the text is too short to tell
     ============== ======================== ====================================================
+
+    ``undertone/reference_terms.json`` is written beside it: ``{"rows": n, "shares": {word: share of rows}}`` for
+    the `TERMS` most frequent words that stand in at least `TERM_ROWS` rows.
 
     Args:
         folder: the model folder.
         frame: rows the model was not trained on.
         scores: the engine's answers for the texts of `frame`, in its order.
         spec: label words.
+
+    Returns:
+        The Parquet file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -214,19 +236,36 @@ def write_reference(folder: Path, frame: DataFrame, scores: Scores, spec: TaskSp
         raise DataError(
             "one score for each reference row", f"{len(probabilities)} for {len(frame)}", "score the very same rows"
         )
+    texts = frame["text"].tolist()
+    forms = [form(text) for text in texts]
     columns = {
         "label": pa.array([spec.labels[index] for index in probabilities.argmax(axis=1)], pa.string()),
         "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
         "confidence": pa.array(probabilities.max(axis=1).astype(np.float64), pa.float64()),
-        "length": pa.array([len(text) for text in frame["text"]], pa.int64()),
+        "length": pa.array([int(row["length"]) for row in forms], pa.int64()),
         "channel": pa.array(words_of(frame, "channel"), pa.string()),
         "segment": pa.array(words_of(frame, "segment"), pa.string()),
         "embedding": pa.array([row.astype("<f2").tobytes() for row in scores.embeddings], pa.binary()),
+        "truth": pa.array(words_of(frame, "label"), pa.string()),
+        "words": pa.array([int(row["words"]) for row in forms], pa.int64()),
+        "upper": pa.array([row["upper"] for row in forms], pa.float64()),
+        "marks": pa.array([row["marks"] for row in forms], pa.float64()),
+        "language": pa.array(languages(texts), pa.string()),
     }
     path = folder / REFERENCE
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({name: columns[name] for name in REFERENCE_COLUMNS}), path)
+    (folder / REFERENCE_TERMS).write_text(
+        json.dumps(_reference_terms(texts), ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return path
+
+
+def _reference_terms(texts: Sequence[str]) -> dict[str, Any]:
+    counts = Counter(term for text in texts for term in terms(text))
+    # ties by the alphabet, so that the same rows always make the same model folder
+    kept = sorted((item for item in counts.items() if item[1] >= TERM_ROWS), key=lambda item: (-item[1], item[0]))
+    return {"rows": len(texts), "shares": {term: count / len(texts) for term, count in kept[:TERMS]}}
 
 
 def _indices(frame: DataFrame, spec: TaskSpec) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from training.evaluate import (
 )
 from undertone.engine import Scores
 from undertone.errors import DataError
-from undertone.model_folder import REFERENCE_COLUMNS
+from undertone.model_folder import REFERENCE_COLUMNS, REFERENCE_TERMS
 from undertone.tasks import TaskSpec
 
 SPEC = TaskSpec(name="mood", labels=("sad", "glad", "calm"))
@@ -153,7 +153,30 @@ def test_the_reference_holds_predictions_and_no_text(tmp_path):
     assert table["segment"].isna().all()
     assert table["confidence"].tolist() == pytest.approx([0.7, 0.8])
     assert np.array_equal(np.vstack([np.frombuffer(value, "<f2") for value in table["embedding"]]), embeddings)
-    assert b"secret!" not in (tmp_path / "undertone" / "reference.parquet").read_bytes()
+    assert table["truth"].tolist() == ["sad", "glad"]
+    assert table["words"].tolist() == [1, 1]
+    assert table["marks"].tolist() == pytest.approx([1 / 7, 0])
+    assert table["language"].isna().all()
+    for file in (tmp_path / "undertone").iterdir():
+        assert b"secret" not in file.read_bytes()
+
+
+def test_the_reference_knows_form_and_language_of_its_texts(tmp_path):
+    texts = ["The parcel NEVER arrived, sadly.", "Die Lieferung kam leider viel zu spät an!"]
+    scores = Scores(certain([0, 1]), certain([0, 1]), certain([0, 1]), np.zeros(2, dtype=np.bool_))
+    table = pd.read_parquet(write_reference(tmp_path, frame_of(["sad", "glad"]).assign(text=texts), scores, SPEC))
+    assert table["language"].tolist() == ["en", "de"]
+    assert table["words"].tolist() == [5, 8]
+    assert table["upper"].tolist() == pytest.approx([6 / 26, 2 / 33])
+
+
+def test_reference_terms_are_words_of_five_rows_and_more_the_most_frequent_first(tmp_path):
+    texts = ["late late refund"] * 5 + ["late parcel"] * 4 + ["a refund"] * 2
+    scores = Scores(certain([0] * 11), certain([0] * 11), certain([0] * 11), np.zeros(11, dtype=np.bool_))
+    write_reference(tmp_path, frame_of(["sad"] * 11).assign(text=texts), scores, SPEC)
+    found = json.loads((tmp_path / REFERENCE_TERMS).read_text(encoding="utf-8"))
+    assert found == {"rows": 11, "shares": {"late": 9 / 11, "refund": 7 / 11}}
+    assert list(found["shares"]) == ["late", "refund"]
 
 
 def test_a_reference_of_other_rows_is_refused(tmp_path):
