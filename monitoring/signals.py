@@ -1,155 +1,239 @@
-"""Differences between two windows, each with an effect size and a p-value. Pure functions.
+"""What can differ between two windows, each with an effect size, a p-value and the level that its floors give it.
 
-A signal fires only if its p-value is below alpha, divided by the number of signals (Bonferroni), *and* its effect
-reaches the floor: with many messages every trifle is significant.
+A signal counts only if chance is ruled out after correction *and* its effect reaches a floor: with many messages every
+trifle is significant, and with few every floor is reached by chance. Pure functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from monitoring.two_sample import (
+    CrossFit,
+    chi_square,
+    cross_fit,
+    cross_fit_texts,
+    distance_test,
+    holm,
+    mmd_test,
+    psi,
+    rise_test,
+)
 from monitoring.windows import Window
-from undertone.records import Signal
-from undertone.tasks import DriftPolicy
+from undertone.form import FORM
+from undertone.records import Level, Signal
+from undertone.tasks import Floor, TaskSpec
 
-#: Signals that can fire: embedding, labels, confidence, length.
-FIRING = 4
-FOLDS = 5
+#: Fewest labelled or reviewed messages a side that say anything about quality.
+LABELS = 50
+#: How a form feature is called in a reason, and whether it is a share.
+FORM_WORDS = {
+    "length": ("characters", False),
+    "words": ("words", False),
+    "upper": ("upper-case letters", True),
+    "marks": ("punctuation and emoji", True),
+}
 
-
-def measure(reference: Window, current: Window, policy: DriftPolicy, labels: tuple[str, ...]) -> tuple[Signal, ...]:
-    """Every signal that both windows have data for, the firing ones first."""
-    found = [embedding(reference, current, policy)]
-    found += [
-        label_shares(reference, current, policy, labels),
-        distance("confidence", reference, current, policy, policy.confidence_wasserstein),
-        distance("length", reference, current, policy, policy.length_wasserstein),
-        mix("channel", reference, current),
-        mix("segment", reference, current),
-    ]
-    return tuple(signal for signal in found if signal is not None)
+Texts = tuple[Sequence[str], Sequence[str]]
 
 
-def embedding(reference: Window, current: Window, policy: DriftPolicy) -> Signal | None:
-    """Can a classifier tell the windows apart by their embeddings?
+def measure(
+    reference: Window, current: Window, spec: TaskSpec, floors: Mapping[str, Floor], *, texts: Texts | None = None
+) -> tuple[Signal, ...]:
+    """Every signal that both windows have data for, over all their messages, corrected by Holm at ``drift.alpha``.
 
-    A cross-fitted classifier two-sample test (Lopez-Paz and Oquab, 2017, https://arxiv.org/abs/1610.06545). The effect
-    is the AUC of its held-out scores, the p-value that of the Mann-Whitney test on them.
+    Args:
+        floors: least effects by signal, such as ``spec.drift.floors`` or those of a `Calibration`.
+        texts: (of messages like the reference's, of the current window); used where embeddings are missing.
     """
-    if min(reference.embedded.sum(), current.embedded.sum()) < policy.min_rows:
-        return None
-    scores = domain_scores(reference, current)
-    if scores is None:
-        return None
-    auc, p_value = auc_test(*(side[np.isfinite(side)] for side in scores))
-    return _signal(
-        "embedding", "classifier two-sample test, AUC", auc, policy.embedding_auc, p_value, policy,
-        severe=auc >= policy.embedding_auc_act,
-    )  # fmt: skip
+    fewest = spec.drift.min_rows
+    found = [embedding(reference, current, fewest), mmd(reference, current, fewest)]
+    if found[0] is None and texts is not None:
+        found.append(text(*texts, fewest))
+    found += [
+        labels(reference, current, spec.labels),
+        confidence(reference, current, fewest),
+        form(reference, current, fewest),
+        mix("channels", "channel", reference, current),
+        mix("segments", "segment", reference, current),
+        late_labels(reference, current),
+        disagreement(reference, current),
+    ]
+    present = [signal for signal in found if signal is not None]
+    adjusted = holm([signal.p_value for signal in present])
+    return tuple(_judged(present, adjusted, spec.drift.alpha, floors))
+
+
+def segment_signals(
+    reference: Window, current: Window, spec: TaskSpec, floors: Mapping[str, Floor]
+) -> tuple[Signal, ...]:
+    """Signals of single segments that count, each against the same segment of the reference.
+
+    Segments of ``drift.segment_rows`` and more on both sides are tested for embedding, labels, confidence and form.
+    All tests of all segments together hold a false discovery rate of ``drift.segment_alpha`` (Benjamini and Hochberg,
+    1995).
+    """
+    fewest = spec.drift.segment_rows
+    tested: list[Signal] = []
+    for name in sorted(set(reference.counts["segment"]) & set(current.counts["segment"])):
+        first, second = (side.take((side.frame["segment"] == name).to_numpy()) for side in (reference, current))
+        if min(first.rows, second.rows) < fewest:
+            continue
+        of_segment = (
+            embedding(first, second, fewest),
+            labels(first, second, spec.labels),
+            confidence(first, second, fewest),
+            form(first, second, fewest),
+        )
+        tested += [replace(signal, segment=name) for signal in of_segment if signal is not None]
+    if not tested:
+        return ()
+    adjusted = stats.false_discovery_control([signal.p_value for signal in tested])
+    return tuple(signal for signal in _judged(tested, adjusted, spec.drift.segment_alpha, floors) if signal.fired)
+
+
+def level_of(effect: float, floor: Floor) -> Level:
+    """The highest floor that `effect` reaches."""
+    if floor.severe is not None and effect >= floor.severe:
+        return "severe"
+    if floor.act is not None and effect >= floor.act:
+        return "act"
+    return "warn" if effect >= floor.warn else "none"
+
+
+def _judged(
+    signals: Iterable[Signal], adjusted: NDArray[np.float64], alpha: float, floors: Mapping[str, Floor]
+) -> Iterable[Signal]:
+    for signal, p_value in zip(signals, adjusted, strict=True):
+        floor = floors[signal.name]
+        yield replace(
+            signal,
+            floor=floor.warn,
+            act=floor.act,
+            severe=floor.severe,
+            adjusted_p=float(p_value),
+            level=level_of(signal.effect, floor) if p_value < alpha else "none",
+        )
+
+
+def embedding(reference: Window, current: Window, fewest: int) -> Signal | None:
+    """Can a classifier tell the windows apart by their embeddings? The effect is the AUC of held-out scores."""
+    fit = _cross_fit(reference, current, fewest)
+    return None if fit is None else _signal("embedding", "cross-fitted classifier two-sample test, AUC", *fit.test())
 
 
 def domain_scores(reference: Window, current: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Held-out scores of a logistic regression that tells reference rows (first) from current ones (second).
+    """Held-out scores, high where a message is like the current window, of reference rows and of current ones.
 
-    NaN for a row without an embedding. None where a side has no embeddings, their widths differ, or a side has
-    fewer of them than folds. The order of the rows does not matter.
+    NaN for a row without an embedding. None where a side has too few embeddings or their widths differ.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    fit = _cross_fit(reference, current, 1)
+    if fit is None:
+        return None
+    scores = np.full(reference.rows, np.nan), np.full(current.rows, np.nan)
+    scores[0][reference.embedded], scores[1][current.embedded] = fit.first, fit.second
+    return scores
 
+
+def _cross_fit(reference: Window, current: Window, fewest: int) -> CrossFit | None:
+    sides = _embeddings(reference, current, fewest)
+    return None if sides is None else cross_fit(*sides)
+
+
+def _embeddings(
+    reference: Window, current: Window, fewest: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     if reference.embeddings is None or current.embeddings is None:
         return None
-    first, second = (side.embeddings[side.embedded] for side in (reference, current))  # type: ignore[index]
-    if first.shape[1] != second.shape[1] or min(len(first), len(second)) < FOLDS:
+    first, second = reference.embeddings[reference.embedded], current.embeddings[current.embedded]
+    if first.shape[1] != second.shape[1] or min(len(first), len(second)) < fewest:
         return None
-    orders = [np.lexsort(side.T[: min(8, side.shape[1])]) for side in (first, second)]
-    rows = np.concatenate([first[orders[0]], second[orders[1]]]).astype(np.float64)
-    is_current = np.repeat([0, 1], [len(first), len(second)])
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    held_out = cross_val_predict(model, rows, is_current, cv=folds, method="decision_function")
-    halves = held_out[: len(first)], held_out[len(first) :]
-    scores = [np.full(side.rows, np.nan) for side in (reference, current)]
-    for side, found, order, half in zip((reference, current), scores, orders, halves, strict=True):
-        found[np.flatnonzero(side.embedded)[order]] = half
-    return scores[0], scores[1]
+    return first, second
 
 
-def auc_test(reference: NDArray[Any], current: NDArray[Any]) -> tuple[float, float]:
-    """AUC with which a score tells current from reference, and the one-sided Mann-Whitney p-value of that."""
-    result = stats.mannwhitneyu(current, reference, alternative="greater", method="asymptotic")
-    return float(result.statistic / (len(current) * len(reference))), float(result.pvalue)
+def mmd(reference: Window, current: Window, fewest: int) -> Signal | None:
+    """Maximum mean discrepancy of the embeddings."""
+    sides = _embeddings(reference, current, max(fewest, 2))
+    return None if sides is None else _signal("mmd", "maximum mean discrepancy, permutation", *mmd_test(*sides))
 
 
-def label_shares(reference: Window, current: Window, policy: DriftPolicy, labels: tuple[str, ...]) -> Signal:
-    """Predicted labels: population stability index, and the p-value of a chi-square test."""
-    effect, p_value = shares_test(reference.frame["label"], current.frame["label"], labels)
-    return _signal("labels", "population stability index, chi-square", effect, policy.label_psi, p_value, policy)
+def text(reference: Sequence[str], current: Sequence[str], fewest: int) -> Signal | None:
+    """Can a classifier tell the windows apart by their words?"""
+    fit = cross_fit_texts(reference, current) if min(len(reference), len(current)) >= fewest else None
+    return None if fit is None else _signal("text", "cross-fitted TF-IDF classifier two-sample test, AUC", *fit.test())
 
 
-def distance(name: str, reference: Window, current: Window, policy: DriftPolicy, floor: float) -> Signal | None:
-    """A number's Wasserstein distance in standard deviations of the reference, and the Kolmogorov-Smirnov p-value."""
-    first, second = (side.frame[name].dropna().to_numpy(dtype=np.float64) for side in (reference, current))
-    if min(len(first), len(second)) < policy.min_rows:
+def labels(reference: Window, current: Window, words: Sequence[str]) -> Signal | None:
+    """Shares of the predicted labels, of all messages."""
+    return _shares("labels", words, reference.counts["label"], current.counts["label"])
+
+
+def mix(name: str, column: str, reference: Window, current: Window) -> Signal | None:
+    """Shares of channels or of segments, of all messages that have one."""
+    first, second = reference.counts[column], current.counts[column]
+    return _shares(name, sorted(first | second), first, second)
+
+
+def _shares(name: str, values: Sequence[str], first: dict[str, int], second: dict[str, int]) -> Signal | None:
+    counts = np.array([[side.get(value, 0) for value in values] for side in (first, second)]).reshape(2, -1)
+    sizes = counts.sum(axis=1)
+    if not sizes.all():
+        return None
+    before, after = counts / sizes[:, None]
+    top = int(np.abs(after - before).argmax())
+    detail = f"{values[top]} {before[top]:.0%} -> {after[top]:.0%}".replace("%", " %")
+    return _signal(name, "population stability index, chi-square", psi(counts), chi_square(counts), detail)
+
+
+def confidence(reference: Window, current: Window, fewest: int) -> Signal | None:
+    """How sure the model is."""
+    first, second = (side.frame["confidence"].dropna().to_numpy() for side in (reference, current))
+    if min(len(first), len(second)) < fewest:
         return None
     effect, p_value = distance_test(first, second)
-    return _signal(name, "Wasserstein distance / std, Kolmogorov-Smirnov", effect, floor, p_value, policy)
+    detail = f"mean {first.mean():.2f} -> {second.mean():.2f}"
+    return _signal("confidence", "Wasserstein distance / std, Kolmogorov-Smirnov", effect, p_value, detail)
 
 
-def mix(name: str, reference: Window, current: Window) -> Signal | None:
-    """Shares of channels or segments: they explain a drift, and never fire. New and vanished ones count."""
-    first, second = reference.frame[name].dropna(), current.frame[name].dropna()
-    if first.empty or second.empty:
+def form(reference: Window, current: Window, fewest: int) -> Signal | None:
+    """Length, words, capitals and marks; the one that moved furthest speaks, its p-value times how many there are."""
+    found = []
+    for name in FORM:
+        first, second = (side.frame[name].dropna().to_numpy() for side in (reference, current))
+        if min(len(first), len(second)) >= fewest:
+            found.append((*distance_test(first, second), name, first.mean(), second.mean()))
+    if not found:
         return None
-    effect, p_value = shares_test(first, second)
-    return Signal(f"{name} mix", "population stability index, chi-square", effect, 0.0, p_value, False)
+    effect, p_value, name, before, after = max(found)
+    words, share = FORM_WORDS[name]
+    numbers = (f"{before:.1%} -> {after:.1%}".replace("%", " %")) if share else f"{before:.0f} -> {after:.0f}"
+    method = "largest Wasserstein distance / std of a form feature, Kolmogorov-Smirnov, Bonferroni"
+    return _signal("form", method, effect, min(1.0, p_value * len(found)), f"{words} {numbers}")
 
 
-def distance_test(reference: NDArray[Any], current: NDArray[Any]) -> tuple[float, float]:
-    """Wasserstein distance over the reference's standard deviation, and the Kolmogorov-Smirnov p-value."""
-    effect = stats.wasserstein_distance(reference, current) / max(float(reference.std()), 1e-6)
-    return float(effect), float(stats.ks_2samp(reference, current, method="asymp").pvalue)
+def late_labels(reference: Window, current: Window) -> Signal | None:
+    """By how much accuracy fell, where labels came by audit or import. The reference's is the holdout's."""
+    before, after = ((count - right, count) for right, count in (reference.labelled, current.labelled))
+    if min(before[1], after[1]) < LABELS:
+        return None
+    detail = f"accuracy {1 - before[0] / before[1]:.3f} -> {1 - after[0] / after[1]:.3f} on {after[1]} labels"
+    return _signal("late labels", "drop of accuracy, Fisher's exact test", *rise_test(before, after), detail)
 
 
-def shares_test(first: pd.Series, second: pd.Series, values: Sequence[str] | None = None) -> tuple[float, float]:
-    """Population stability index and chi-square p-value of two columns of words; `values`: those that count."""
-    found = sorted(set(first) | set(second)) if values is None else list(values)
-    counts = np.array([[int((side == value).sum()) for value in found] for side in (first, second)])
-    return psi(counts), _chi_square(counts)
+def disagreement(reference: Window, current: Window) -> Signal | None:
+    """By how much reviewers disagree more often than in the earlier messages that `reference.reviewed` counts."""
+    before, after = reference.reviewed, current.reviewed
+    if min(before[1], after[1]) < LABELS:
+        return None
+    detail = f"{before[0]} of {before[1]} -> {after[0]} of {after[1]} reviewed"
+    return _signal("disagreement", "rise of the share, Fisher's exact test", *rise_test(before, after), detail)
 
 
-def significant(p_value: float, policy: DriftPolicy) -> bool:
-    """Below alpha over the number of signals that can fire."""
-    return p_value < policy.alpha / FIRING
-
-
-def psi(counts: NDArray[Any]) -> float:
-    """Population stability index of counts [2, k], half a message added to every cell (Siddiqi, 2006, ch. 6).
-
-    Values that neither side holds play no part.
-    """
-    counts = counts[:, counts.sum(axis=0) > 0]
-    shares = (counts + 0.5) / (counts + 0.5).sum(axis=1, keepdims=True)
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
-
-
-def _chi_square(counts: NDArray[np.int64]) -> float:
-    seen = counts[:, counts.sum(axis=0) > 0]
-    if seen.shape[1] < 2:
-        return 1.0
-    return float(stats.chi2_contingency(seen, correction=False).pvalue)
-
-
-def _signal(
-    name: str, method: str, effect: float, floor: float, p_value: float, policy: DriftPolicy, severe: bool = False
-) -> Signal:
-    fired = significant(p_value, policy) and effect >= floor
-    return Signal(name, method, effect, floor, p_value, fired, severe and fired)
+def _signal(name: str, method: str, effect: float, p_value: float, detail: str = "") -> Signal:
+    """A signal that is not judged yet."""
+    return Signal(name, method, effect, 0.0, p_value, detail=detail)

@@ -14,7 +14,21 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Table, create_engine, delete, event, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Table,
+    case,
+    create_engine,
+    delete,
+    event,
+    false,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError
@@ -175,6 +189,122 @@ class Store:
             ).scalar_one()
             return newest
 
+    # windows --------------------------------------------------------------------------------
+
+    def sample(self, task: str, start: datetime, end: datetime, *, version: int, limit: int) -> Sequence[RowMapping]:
+        """What `version` predicted for at most `limit` messages sent in [start, end): the same random ones every time.
+
+        Columns: message_id, label, probabilities, embedding, text, channel, segment.
+        """
+        # picked before the join: the texts and embeddings of rows that are not wanted are never read
+        picked = (
+            select(predictions.c.message_id, predictions.c.sample_key)
+            .where(*_within(task, start, end), predictions.c.model_version == version)
+            .order_by(predictions.c.sample_key, predictions.c.message_id)
+            .limit(limit)
+            .subquery()
+        )
+        query = (
+            select(
+                predictions.c.message_id,
+                predictions.c.label,
+                predictions.c.probabilities,
+                predictions.c.embedding,
+                messages.c.text,
+                messages.c.channel,
+                messages.c.segment,
+            )
+            .select_from(picked)
+            .join(predictions, (predictions.c.message_id == picked.c.message_id) & (predictions.c.task == task))
+            .join(messages, messages.c.id == picked.c.message_id)
+            .order_by(picked.c.sample_key, picked.c.message_id)
+        )
+        with self.reading() as connection:
+            return connection.execute(query).mappings().all()
+
+    def by_version(self, task: str, start: datetime, end: datetime) -> dict[int, int]:
+        """How many messages sent in [start, end) each model version predicted."""
+        query = (
+            select(predictions.c.model_version, func.count())
+            .where(*_within(task, start, end))
+            .group_by(predictions.c.model_version)
+        )
+        with self.reading() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def tallies(self, task: str, start: datetime, end: datetime, *, version: int) -> dict[str, dict[str, int]]:
+        """Messages of each predicted label, channel and segment among all that `version` predicted in [start, end)."""
+        columns = {"label": predictions.c.label, "channel": messages.c.channel, "segment": messages.c.segment}
+        query = (
+            select(*columns.values(), func.count().label("rows"))
+            .join(messages, messages.c.id == predictions.c.message_id)
+            .where(*_within(task, start, end), predictions.c.model_version == version)
+            .group_by(*columns.values())
+        )
+        found: dict[str, dict[str, int]] = {name: {} for name in columns}
+        with self.reading() as connection:
+            for row in connection.execute(query).mappings():
+                for name, counts in found.items():
+                    if row[name] is not None:
+                        counts[row[name]] = counts.get(row[name], 0) + row["rows"]
+        return {name: dict(sorted(counts.items())) for name, counts in found.items()}
+
+    def text_counts(self, task: str, start: datetime, end: datetime) -> dict[str, int]:
+        """Of the messages of `task` sent in [start, end): rows, empty, truncated ones and distinct texts."""
+        query = (
+            select(
+                func.count().label("rows"),
+                func.coalesce(func.sum(case((func.trim(messages.c.text) == "", 1), else_=0)), 0).label("empty"),
+                func.coalesce(func.sum(case((messages.c.truncated, 1), else_=0)), 0).label("truncated"),
+                func.count(messages.c.text.distinct()).label("distinct"),
+            )
+            .join(predictions, messages.c.id == predictions.c.message_id)
+            .where(*_within(task, start, end))
+        )
+        with self.reading() as connection:
+            return {name: int(count) for name, count in connection.execute(query).mappings().one().items()}
+
+    def first_event(self, task: str) -> datetime | None:
+        """When the oldest scored message of `task` was sent."""
+        column = predictions.c.event_at
+        with self.reading() as connection:
+            oldest: datetime | None = connection.execute(
+                select(func.min(column, type_=column.type)).where(predictions.c.task == task)
+            ).scalar_one()
+            return oldest
+
+    def truths(
+        self, task: str, start: datetime, end: datetime, *, version: int, until: datetime | None = None
+    ) -> Sequence[RowMapping]:
+        """Labels that people gave, not shown the model's answer, for what `version` predicted in [start, end).
+
+        The newest label of a message counts. Columns: message_id, predicted, label, origin.
+
+        Args:
+            until: labels given later are not seen; None: all.
+        """
+        newest = (
+            select(feedback.c.message_id, func.max(feedback.c.id).label("id"))
+            .where(feedback.c.task == task, feedback.c.suggested == false())
+            .group_by(feedback.c.message_id)
+        )
+        if until is not None:
+            newest = newest.where(feedback.c.labelled_at <= until)
+        last = newest.subquery()
+        query = (
+            select(
+                feedback.c.message_id,
+                predictions.c.label.label("predicted"),
+                feedback.c.label,
+                feedback.c.origin,
+            )
+            .join(last, last.c.id == feedback.c.id)
+            .join(predictions, predictions.c.message_id == feedback.c.message_id)
+            .where(*_within(task, start, end), predictions.c.model_version == version)
+        )
+        with self.reading() as connection:
+            return connection.execute(query).mappings().all()
+
     # feedback -------------------------------------------------------------------------------
 
     def add_feedback(self, labels: Sequence[Feedback]) -> int:
@@ -286,6 +416,11 @@ def in_share(message_id: str, share: float) -> bool:
     every row of a smaller sample.
     """
     return sample_key(message_id) < share * 2**31
+
+
+def _within(task: str, start: datetime, end: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Predictions of `task` for messages sent in [start, end)."""
+    return predictions.c.task == task, predictions.c.event_at >= start, predictions.c.event_at < end
 
 
 def _engine(url: str, timeout_s: float) -> Engine:

@@ -1,0 +1,211 @@
+"""Two-sample tests: an effect size and a p-value for two samples of numbers, vectors, texts or words. Pure functions.
+
+Nothing here depends on the order of rows, and every random number comes from a fixed seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+FOLDS = 2
+PERMUTATIONS = 1_999
+#: Random Fourier features of the MMD test: so many frequencies, a cosine and a sine of each.
+FREQUENCIES = 256
+#: Rows that tell the width of the MMD test's kernel.
+MEDIAN_ROWS = 1_000
+#: What single precision may do to a squared MMD; chance is of the order of one over the rows.
+ROUNDING = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """Held-out scores of a classifier that tells the second sample (high) from the first, and the fold of each row."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    first_folds: NDArray[np.int64]
+    second_folds: NDArray[np.int64]
+
+    def test(self) -> tuple[float, float]:
+        """Mean AUC of the folds, and a p-value that holds: the smaller of the folds' times their number.
+
+        Within a fold the scored rows had no part in the fit, so the Mann-Whitney test of their scores is an ordinary
+        one. The folds depend on one another (each is trained on what the other scores), which Bonferroni allows. One
+        test of all folds' scores together does not hold: on 400 pairs of like samples (500 rows, 64 columns) it
+        rejected 11 % at 5 % and 4.5 % at 1 %, with five folds or two; this one 2.2 % and 0.5 %.
+        """
+        folds = [
+            auc_test(self.first[self.first_folds == fold], self.second[self.second_folds == fold])
+            for fold in range(FOLDS)
+        ]
+        return float(np.mean([auc for auc, _ in folds])), min(1.0, FOLDS * min(p_value for _, p_value in folds))
+
+
+def cross_fit(first: NDArray[Any], second: NDArray[Any]) -> CrossFit | None:
+    """Tell samples of vectors [n, d], [m, d] apart: balanced logistic regression on standardised columns, two folds.
+
+    A classifier two-sample test (Lopez-Paz and Oquab, 2017, https://arxiv.org/abs/1610.06545). None where a
+    sample has too few rows for its folds. A row is placed in a fold by its values, not by where it stands.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    if min(len(first), len(second)) < 2 * FOLDS:
+        return None
+    orders = [canonical_order(side) for side in (first, second)]
+    rows = np.concatenate([first[orders[0]], second[orders[1]]]).astype(np.float32)
+    scaled = StandardScaler().fit_transform(rows)  # of all rows alike: it cannot tell which sample a row is of
+    return _fit(scaled, orders)
+
+
+def cross_fit_texts(first: Sequence[str], second: Sequence[str]) -> CrossFit | None:
+    """`cross_fit` on the TF-IDF of words and pairs of words, for a model without an encoder."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if min(len(first), len(second)) < 2 * FOLDS:
+        return None
+    orders = [np.argsort(np.array(side, dtype=object), kind="stable") for side in (first, second)]
+    texts = [side[index] for side, order in zip((first, second), orders, strict=True) for index in order]
+    vectorizer = TfidfVectorizer(min_df=3, max_features=20_000, ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
+    try:
+        return _fit(vectorizer.fit_transform(texts), orders, strength=1.0)
+    except ValueError as error:  # scikit-learn's words for texts of which no word stands in three
+        if "vocabulary" in str(error) or "no terms remain" in str(error):
+            return None
+        raise
+
+
+def _fit(rows: Any, orders: list[NDArray[Any]], strength: float = 0.01) -> CrossFit:
+    """Scores in the order that rows had before `orders` sorted them."""
+    from sklearn.linear_model import LogisticRegression
+
+    sizes = [len(order) for order in orders]
+    domain = np.repeat([0, 1], sizes)
+    folds = np.concatenate([_folds(size, seed) for seed, size in enumerate(sizes)])
+    scores = np.empty(len(domain))
+    for fold in range(FOLDS):
+        seen, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=500).fit(rows[seen], domain[seen])
+        scores[held] = model.decision_function(rows[held])
+    placed: list[NDArray[Any]] = []
+    for values in (scores, folds):
+        for order, half in zip(orders, (values[: sizes[0]], values[sizes[0] :]), strict=True):
+            back = np.empty_like(half)
+            back[order] = half
+            placed.append(back)
+    return CrossFit(*placed)
+
+
+def _folds(rows: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).permutation(np.arange(rows) % FOLDS)
+
+
+def canonical_order(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """An order of `rows` [n, d] that follows from their values, so that no result depends on how they came."""
+    return np.lexsort(rows.T[: min(8, rows.shape[1])])
+
+
+def auc_test(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float]:
+    """AUC with which a score tells the second sample (high) from the first, and its one-sided Mann-Whitney p-value."""
+    result = stats.mannwhitneyu(second, first, alternative="greater", method="asymptotic")
+    return float(result.statistic / (len(first) * len(second))), float(result.pvalue)
+
+
+def mmd_test(first: NDArray[Any], second: NDArray[Any], seed: int = 0) -> tuple[float, float]:
+    """Maximum mean discrepancy of two samples of vectors, and its permutation p-value.
+
+    The square root of the unbiased estimate, 0 where that is negative (Gretton et al., 2012,
+    https://jmlr.org/papers/v13/gretton12a.html), of a Gaussian kernel as wide as the first sample's median distance.
+    Random Fourier features (Rahimi and Recht, 2007) in pairs stand for the kernel, so that all permutations are one
+    product of matrices: 5,000 rows against 5,000 take about a second instead of minutes.
+    """
+    from scipy.spatial.distance import pdist
+
+    random = np.random.default_rng(seed)
+    first, second = (side[canonical_order(side)].astype(np.float32) for side in (first, second))
+    some = first[random.permutation(len(first))[:MEDIAN_ROWS]]
+    width = float(np.median(pdist(some))) or 1.0
+    angles = np.concatenate([first, second]) @ random.normal(size=(first.shape[1], FREQUENCIES)).astype(np.float32)
+    angles /= width
+    features = np.hstack([np.cos(angles), np.sin(angles)]) / np.float32(np.sqrt(FREQUENCIES))
+    n, m = len(first), len(second)
+    total = features.sum(axis=0, dtype=np.float64)
+    found = float(_mmd2(features[:n].sum(axis=0, dtype=np.float64)[None], total, n, m)[0])
+    reached = 0
+    for size in _chunks(PERMUTATIONS, 250):
+        member = random.permuted(np.tile(np.repeat(np.float32([1, 0]), [n, m]), (size, 1)), axis=1)
+        reached += int((_mmd2(member @ features, total, n, m) >= found - ROUNDING).sum())
+    return float(np.sqrt(max(0.0, found))), (1 + reached) / (1 + PERMUTATIONS)
+
+
+def _mmd2(sums: NDArray[Any], total: NDArray[np.float64], n: int, m: int) -> NDArray[np.float64]:
+    """Unbiased squared MMD for each row of `sums` [b, d], the first sample's. A row's own kernel value is 1."""
+    others = total - sums
+    within_first = ((sums**2).sum(axis=1) - n) / (n * (n - 1))
+    within_second = ((others**2).sum(axis=1) - m) / (m * (m - 1))
+    return np.asarray(within_first + within_second - 2 * (sums * others).sum(axis=1) / (n * m))
+
+
+def _chunks(whole: int, size: int) -> list[int]:
+    return [min(size, whole - start) for start in range(0, whole, size)]
+
+
+def distance_test(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float]:
+    """Wasserstein distance over the first sample's standard deviation, and the Kolmogorov-Smirnov p-value.
+
+    Where the first sample is constant, over the standard deviation of both together.
+    """
+    spread = float(np.std(first))
+    if spread < 1e-9:
+        spread = float(np.std(np.concatenate([first, second]))) or 1.0
+    effect = stats.wasserstein_distance(first, second) / spread
+    return float(effect), float(stats.ks_2samp(first, second, method="asymp").pvalue)
+
+
+def shares_test(first: Sequence[str], second: Sequence[str]) -> tuple[float, float]:
+    """Population stability index and chi-square p-value of two columns of words."""
+    found = sorted(set(first) | set(second))
+    counts = np.array([[sum(value == name for value in side) for name in found] for side in (first, second)])
+    return psi(counts), chi_square(counts)
+
+
+def psi(counts: NDArray[Any]) -> float:
+    """Population stability index of counts [2, k], half a message added to every cell (Siddiqi, 2006, ch. 6).
+
+    Values that neither side holds play no part.
+    """
+    counts = counts[:, counts.sum(axis=0) > 0]
+    shares = (counts + 0.5) / (counts + 0.5).sum(axis=1, keepdims=True)
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+
+
+def chi_square(counts: NDArray[Any]) -> float:
+    """P-value of the chi-square test of counts [2, k]; values of which a side expects fewer than five are one value."""
+    expected = counts.sum(axis=0) * counts.sum(axis=1).min() / max(1, counts.sum())
+    rare = expected < 5
+    seen = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
+    seen = seen[:, seen.sum(axis=0) > 0]
+    if seen.shape[1] < 2 or (seen.sum(axis=1) == 0).any():
+        return 1.0
+    return float(stats.chi2_contingency(seen, correction=False).pvalue)
+
+
+def rise_test(before: tuple[int, int], after: tuple[int, int]) -> tuple[float, float]:
+    """By how much a share (hits, of so many) rose, and the one-sided p-value of Fisher's exact test of that."""
+    table = [[after[0], after[1] - after[0]], [before[0], before[1] - before[0]]]
+    rise = after[0] / after[1] - before[0] / before[1]
+    return float(rise), float(stats.fisher_exact(table, alternative="greater").pvalue)
+
+
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
+    """Adjusted p-values that hold the chance of any false alarm (Holm, 1979, https://www.jstor.org/stable/4615733)."""
+    found = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(found, kind="stable")
+    adjusted = np.empty(len(found))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1)))
+    return adjusted
