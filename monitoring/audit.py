@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from heapq import heappush, heappushpop
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.windows import Window
+from undertone.reviews import AuditedAnswer, Pick
+from undertone.tasks import AuditPolicy, TaskSpec
+
+RESAMPLES = 2_000
+
+#: Strata with fewer audited labels are resampled as one: a resample of one or two rows knows no spread.
+STRATUM_ROWS = 5
+
+#: With fewer labels than this an interval covers everything.
+FEWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
     """What audited labels of one model version say, against its reference (the holdout it was registered with).
 
-    Drops are reference minus audit, so a positive drop is a loss; intervals are of the drop, two-sided 90 % (so that
-    their lower end is a one-sided test at 5 %).
+    Drops are reference minus audit, so a positive drop is a loss. The two intervals hold together: the chance that
+    *either* lower end lies above the true drop is the policy's level (5 %), so that looking at both numbers finds no
+    more drops by chance than looking at one. Each is a little wider than a two-sided 90 % interval.
 
     Attributes:
         rows: audited labels that count; `wanted` is what the power asked for.
@@ -40,9 +61,203 @@ class AuditResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
-        from dataclasses import asdict
-
         return asdict(self) | {
+            "accuracy_interval": list(self.accuracy_interval),
+            "macro_f1_interval": list(self.macro_f1_interval),
             "first_at": self.first_at.isoformat() if self.first_at else None,
             "newest_at": self.newest_at.isoformat() if self.newest_at else None,
         }
+
+
+def audit_size(policy: AuditPolicy, accuracy: float) -> int:
+    """Labels that see a drop of ``policy.drop`` below `accuracy` with ``policy.power``, one-sided at ``policy.level``.
+
+    The one-sample test of a proportion in its normal approximation (Fleiss, Levin and Paik, 2003, Statistical Methods
+    for Rates and Proportions, chapter 2)::
+
+        n = ((z(1 - level) * sqrt(p0 (1 - p0)) + z(power) * sqrt(p1 (1 - p1))) / (p0 - p1))²,  p1 = p0 - drop
+
+    A drop of 6 points from 0.75 needs 337. The reference's own noise is left out here, and is in the interval.
+    """
+    from scipy.stats import norm
+
+    before = min(max(accuracy, 0.0), 1.0)
+    after = max(before - policy.drop, 0.0)
+    drop = max(before - after, 1e-9) if before > 0 else policy.drop
+    noise = norm.ppf(1 - policy.level) * math.sqrt(before * (1 - before))
+    noise += norm.ppf(policy.power) * math.sqrt(after * (1 - after))
+    return max(FEWEST, math.ceil((noise / drop) ** 2))
+
+
+def draw(rows: Iterable[Mapping[Any, Any]], wanted: int, *, seed: int) -> list[Pick]:
+    """At most `wanted` random rows, in proportion to each segment's share of them (largest remainder).
+
+    One pass, which keeps at most `wanted` rows of a segment: a million rows may stream by. A row's luck is a hash of
+    the seed and its id, so the draw is the same in any order of rows. Picks come in random order.
+
+    Args:
+        rows: with message_id, label (the model's answer) and segment; those without one are a stratum too.
+        wanted: picks; all rows where there are no more.
+        seed: of the draw.
+    """
+    counts: dict[str | None, int] = defaultdict(int)
+    kept: dict[str | None, list[tuple[int, str, str]]] = defaultdict(list)  # heaps, the unluckiest on top
+    for row in rows:
+        stratum, identifier = row["segment"], row["message_id"]
+        counts[stratum] += 1
+        item = (-_luck(seed, identifier), identifier, row["label"])
+        heap = kept[stratum]
+        if len(heap) < wanted:
+            heappush(heap, item)
+        elif heap and item > heap[0]:
+            heappushpop(heap, item)
+    picks: list[tuple[int, str, Pick]] = []
+    for stratum, share in _shares(counts, wanted).items():
+        for negative, identifier, label in sorted(kept[stratum], reverse=True)[:share]:
+            picks.append((-negative, identifier, Pick(identifier, stratum, counts[stratum] / share, label)))
+    return [pick for _, _, pick in sorted(picks, key=lambda item: item[:2])]
+
+
+def assess(
+    spec: TaskSpec, reference: Window, answers: Sequence[AuditedAnswer], *, wanted: int, version: int, seed: int = 0
+) -> AuditResult | None:
+    """Accuracy and macro-F1 of audited answers, each standing for the messages of its weight, against the reference.
+
+    Both sides are resampled 2,000 times: the reference's rows as a multinomial over its confusion matrix; audited rows
+    within strata by the rescaled bootstrap of Rao and Wu (1988, https://doi.org/10.1080/01621459.1988.10478591), which
+    knows the spread of small strata. The intervals are simultaneous percentile intervals (Beran, 1988,
+    https://doi.org/10.1080/01621459.1988.10478649, in the form of one-sided ranks).
+
+    Returns:
+        None where nothing can be said: no audited label counts, or the reference has no true labels (models trained
+        before version 0.2).
+    """
+    index = spec.label_index()
+    kept = [answer for answer in answers if answer.label in index and answer.predicted in index]
+    before = measured(spec, reference)
+    if before is None or not kept:
+        return None
+    kept.sort(key=lambda answer: (answer.batch, answer.message_id))  # the same numbers in any order of answers
+    cells = np.array([index[answer.label] * len(index) + index[answer.predicted] for answer in kept])
+    weights = np.array([answer.weight for answer in kept])
+    labels = len(index)
+    now = np.bincount(cells, weights, minlength=labels**2)
+    points = _scores(before.ravel(), labels) - _scores(now, labels)
+    intervals = np.array([[-1.0, 1.0], [-1.0, 1.0]])
+    if len(kept) >= FEWEST:
+        random = np.random.default_rng(seed)
+        counted = _resampled(cells, weights, [answer.stratum for answer in kept], labels, random)
+        old = random.multinomial(int(before.sum()), before.ravel() / before.sum(), size=RESAMPLES)
+        intervals = _together(_scores(old, labels) - _scores(counted, labels), spec.audit.level)
+    complete = len(kept) >= wanted
+    accuracy, f1 = (float(value) for value in _scores(now, labels))
+    old_accuracy, old_f1 = (float(value) for value in _scores(before.ravel(), labels))
+    times = [answer.labelled_at for answer in kept]
+    return AuditResult(
+        task=spec.name,
+        version=version,
+        rows=len(kept),
+        wanted=wanted,
+        complete=complete,
+        accuracy=accuracy,
+        macro_f1=f1,
+        reference_accuracy=old_accuracy,
+        reference_macro_f1=old_f1,
+        accuracy_drop=float(points[0]),
+        accuracy_interval=(float(intervals[0, 0]), float(intervals[0, 1])),
+        macro_f1_drop=float(points[1]),
+        macro_f1_interval=(float(intervals[1, 0]), float(intervals[1, 1])),
+        confirmed=complete and bool((intervals[:, 0] > 0).any()),
+        first_at=min(times),
+        newest_at=max(times),
+    )
+
+
+def measured(spec: TaskSpec, window: Window) -> NDArray[np.float64] | None:
+    """Confusion matrix [true, predicted] of a window's rows with a true label; None where there is none."""
+    index = spec.label_index()
+    if "truth" not in window.frame:
+        return None
+    rows = window.frame[window.frame["truth"].isin(index) & window.frame["label"].isin(index)]
+    if rows.empty:
+        return None
+    truth, label = rows["truth"].map(index).to_numpy(int), rows["label"].map(index).to_numpy(int)
+    return confusion(truth, label, len(index))
+
+
+def confusion(truth: NDArray[Any], label: NDArray[Any], labels: int) -> NDArray[np.float64]:
+    """Counts [true, predicted] of class indices."""
+    counts = np.bincount(truth * labels + label, minlength=labels**2)
+    return counts.reshape(labels, labels).astype(np.float64)
+
+
+def macro_f1(matrix: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean F1 of the labels that occur, of confusion matrices [..., true, predicted]."""
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    total = matrix.sum(axis=-1) + matrix.sum(axis=-2)
+    there = total > 0
+    scores = np.where(there, 2 * hits / np.where(there, total, 1), 0.0)
+    return np.asarray(scores.sum(axis=-1) / np.maximum(there.sum(axis=-1), 1))
+
+
+def _luck(seed: int, identifier: str) -> int:
+    data = f"{seed}:{identifier}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+
+
+def _shares(counts: Mapping[str | None, int], wanted: int) -> dict[str | None, int]:
+    """How many of `wanted` each stratum gets, by largest remainder; strata that get none are left out."""
+    total = sum(counts.values())
+    wanted = min(wanted, total)
+    names = sorted(counts, key=lambda name: (name is not None, name or ""))
+    shares = {name: wanted * counts[name] // total for name in names}
+    by_remainder = sorted(names, key=lambda name: -(wanted * counts[name] % total))
+    for name in by_remainder[: wanted - sum(shares.values())]:
+        shares[name] += 1
+    return {name: share for name, share in shares.items() if share}
+
+
+def _scores(cells: NDArray[Any], labels: int) -> NDArray[np.float64]:
+    """Accuracy and macro-F1 [..., 2] of flat confusion matrices [..., labels²]."""
+    matrix = cells.reshape(*cells.shape[:-1], labels, labels)
+    accuracy = np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum(axis=(-2, -1))
+    return np.stack([accuracy, macro_f1(matrix)], axis=-1)
+
+
+def _resampled(
+    cells: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    strata: Sequence[str | None],
+    labels: int,
+    random: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Weighted confusion counts [resamples, labels²] of rows drawn anew within their strata."""
+    groups: dict[str | None, list[int]] = defaultdict(list)
+    for row, stratum in enumerate(strata):
+        groups[stratum].append(row)
+    small = [name for name, rows in groups.items() if len(rows) < STRATUM_ROWS]
+    joined = [row for name in small for row in groups.pop(name)]
+    parts = list(groups.values())
+    if len(joined) >= STRATUM_ROWS or not parts:
+        parts.append(joined)
+    else:
+        max(parts, key=len).extend(joined)
+    counted = np.zeros((RESAMPLES, labels**2))
+    for part in parts:
+        rows = len(part)
+        times = random.multinomial(rows - 1, np.full(rows, 1 / rows), size=RESAMPLES) * (rows / (rows - 1))
+        one_hot = np.zeros((rows, labels**2))
+        one_hot[np.arange(rows), cells[part]] = weights[part]
+        counted += times @ one_hot
+    return counted
+
+
+def _together(drops: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """Intervals [2, low and high] of resampled `drops` [resamples, 2].
+
+    The share of resamples with any drop below its lower end is `level`, and so is that above the upper ends.
+    """
+    ranks = (drops.argsort(axis=0).argsort(axis=0) + 0.5) / len(drops)
+    low = np.quantile(ranks.min(axis=1), level)
+    high = np.quantile(ranks.max(axis=1), 1 - level)
+    return np.stack([np.quantile(drops, low, axis=0), np.quantile(drops, high, axis=0)], axis=1)
