@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, or_, select, text
 
 from undertone.errors import DataError
-from undertone.records import utc
-from undertone.schema import feedback, messages, reviews
-from undertone.store import Store
+from undertone.records import Feedback, utc
+from undertone.schema import messages, reviews
+from undertone.store import Store, write_feedback
 from undertone.tasks import get_task
 
 Kind = Literal["audit", "review"]
@@ -383,21 +383,13 @@ def _refuse_held(row: RowMapping, reviewer: str, now: datetime) -> None:
 
 def _write(connection: Connection, row: RowMapping, given: GivenLabel, now: datetime) -> None:
     """Close an item and write its label as feedback, in the caller's transaction."""
-    now = utc(now)
-    at = min(utc(given.labelled_at), now) if given.labelled_at else now
     if (row["state"], row["label"]) == ("labelled", given.label):
         return
+    at = min(utc(given.labelled_at or now), utc(now))
     connection.execute(
         reviews.update()
         .where(reviews.c.id == row["id"])
         .values(state="labelled", label=given.label, reviewer=given.reviewer, labelled_at=at, held_until=None)
     )
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("lock table feedback in share row exclusive mode"))  # as `Store.add_feedback` does
-    one = {"message_id": row["message_id"], "task": row["task"], "labeller": given.reviewer}
-    # a new row, not an update: the newest row of a message is its label
-    connection.execute(delete(feedback).where(*(feedback.c[name] == value for name, value in one.items())))
-    connection.execute(
-        feedback.insert(),
-        [one | {"label": given.label, "labelled_at": at, "origin": row["kind"], "suggested": False}],
-    )
+    label = Feedback(row["message_id"], row["task"], given.label, given.reviewer, at, origin=row["kind"])
+    write_feedback(connection, [label])

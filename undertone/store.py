@@ -309,32 +309,8 @@ class Store:
 
     def add_feedback(self, labels: Sequence[Feedback]) -> int:
         """Write labels; a labeller's second label for a message replaces the first. Gives the number written."""
-        last = {(item.message_id, item.task, item.labeller): item for item in labels}
         with self.transaction() as connection:
-            if connection.dialect.name == "postgresql":  # as on SQLite, the label that is written later counts
-                connection.execute(text("lock table feedback in share row exclusive mode"))
-            for item in last.values():
-                connection.execute(
-                    delete(feedback).where(
-                        feedback.c.message_id == item.message_id,
-                        feedback.c.task == item.task,
-                        feedback.c.labeller == item.labeller,
-                    )
-                )
-            rows = [
-                {
-                    "message_id": item.message_id,
-                    "task": item.task,
-                    "label": item.label,
-                    "labeller": item.labeller,
-                    "labelled_at": item.labelled_at,
-                    "origin": item.origin,
-                    "suggested": item.suggested,
-                }
-                for item in last.values()
-            ]
-            _insert_new(connection, feedback, rows)
-        return len(last)
+            return write_feedback(connection, labels)
 
     def known(self, message_ids: Sequence[str]) -> set[str]:
         """Which of these messages were scored."""
@@ -402,6 +378,35 @@ class Store:
         with self.reading() as connection:
             found: str | None = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar()
             return found
+
+
+def write_feedback(connection: Connection, labels: Sequence[Feedback]) -> int:
+    """`Store.add_feedback` within the caller's transaction."""
+    last = {(item.message_id, item.task, item.labeller): item for item in labels}
+    if connection.dialect.name == "postgresql":  # as on SQLite, the label that is written later counts
+        connection.execute(text("lock table feedback in share row exclusive mode"))
+    for item in last.values():
+        connection.execute(
+            delete(feedback).where(
+                feedback.c.message_id == item.message_id,
+                feedback.c.task == item.task,
+                feedback.c.labeller == item.labeller,
+            )
+        )
+    rows = [
+        {
+            "message_id": item.message_id,
+            "task": item.task,
+            "label": item.label,
+            "labeller": item.labeller,
+            "labelled_at": item.labelled_at,
+            "origin": item.origin,
+            "suggested": item.suggested,
+        }
+        for item in last.values()
+    ]
+    _insert_new(connection, feedback, rows)
+    return len(last)
 
 
 def sample_key(message_id: str) -> int:
