@@ -1,41 +1,30 @@
-"""The drift report: Evidently's HTML and JSON, and a page that a governance lead reads in a minute.
+"""The drift report: a page that a governance lead reads in a minute, and Evidently's HTML and JSON behind it.
 
-The only module that imports Evidently. No customer's text is written.
+Only this module and `monitoring.evidently_tests` import Evidently. No customer's text is written.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import tempfile
+import uuid
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
+from monitoring.evidently_tests import COLUMNS, Shown, columns, frames, taught
+from monitoring.page import Past as Past
+from monitoring.page import Story as Story
 from monitoring.page import render
-from monitoring.policy import RetrainDecision
-from monitoring.signals import auc_test, distance_test, domain_scores, shares_test, significant
+from monitoring.signals import Texts
 from monitoring.windows import Window
-from undertone.records import DriftVerdict, Signal
-from undertone.tasks import DriftPolicy, TaskSpec
+from undertone.records import DriftVerdict
+from undertone.tasks import TaskSpec
 
-#: The column that carries the domain classifier's held-out scores into Evidently.
-DOMAIN = "embedding domain score"
-#: Reference and current column in, effect and p-value out.
-Test = Callable[[Any, Any], tuple[float, float]]
-#: Our signals by the column that shows them. Channel and segment are shown and tested by nobody: they never fire.
-CARRIERS = {
-    "embedding": DOMAIN,
-    "labels": "label",
-    "confidence": "confidence",
-    "length": "length",
-    "channel mix": "channel",
-    "segment mix": "segment",
-}
+log = logging.getLogger("undertone.monitoring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,119 +47,126 @@ def write_report(
     verdict: DriftVerdict,
     into: Path,
     *,
-    decision: RetrainDecision | None = None,
-    synthetic: bool = False,
+    story: Story = Story(),  # noqa: B008  # frozen
+    evidently_workspace: Path | None = None,
+    texts: Texts | None = None,
 ) -> ReportFiles:
     """Write ``index.html`` (our page), ``report.json`` (all numbers) and ``evidently.html`` into `into`.
 
     Args:
-        synthetic: the model was trained on generated messages; the page says so.
+        story: what the page tells beside windows and verdict.
+        evidently_workspace: a folder for `evidently ui --workspace`, made where it is missing; the report is added to
+            the task's project there, without any data.
+        texts: those that `monitoring.drift.judge` had; none of them is written.
     """
     into.mkdir(parents=True, exist_ok=True)
-    html: Path | None = None
+    html: Path | None = into / "evidently.html"
     data, page = into / "report.json", into / "index.html"
     evidently: dict[str, Any] | None = None
+    problem = ""
     # Evidently knows no fewest rows: its tests pass or fail on three, and would contradict "too few"
-    if verdict.verdict != "too_few":
-        html = into / "evidently.html"
-        evidently = _run_evidently(spec, reference, current, verdict, html)
-    page.write_text(render(spec, reference, current, verdict, decision, html, synthetic), encoding="utf-8")
+    if verdict.verdict == "too_few":
+        html = None
+    else:
+        try:
+            shown = columns(spec, reference, current, verdict, texts=texts)
+            evidently = _run_evidently(spec, verdict, shown, (reference.rows, current.rows), html, evidently_workspace)
+        except Exception as error:  # the verdict stands without Evidently, which one odd column is enough to stop
+            log.exception("Evidently's report of %s could not be made", spec.name)
+            problem, html = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", None
+    page.write_text(render(spec, reference, current, verdict, story, html, problem), encoding="utf-8")
     content = {
-        "synthetic": synthetic,
+        "synthetic": story.synthetic,
         "verdict": asdict(verdict),
-        "decision": asdict(decision) if decision else None,
+        "story": asdict(story),
         "left_out": {"reference": reference.left_out, "current": current.left_out},
+        "counts": {"reference": reference.counts, "current": current.counts},
         "evidently": evidently,
+        "evidently_problem": problem,
     }
     data.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
     return ReportFiles(page, data, html)
 
 
 def _run_evidently(
-    spec: TaskSpec, reference: Window, current: Window, verdict: DriftVerdict, html: Path
+    spec: TaskSpec,
+    verdict: DriftVerdict,
+    shown: list[Shown],
+    rows: tuple[int, int],
+    html: Path | None,
+    workspace: Path | None,
 ) -> dict[str, Any]:
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Evidently's own imports and numpy arithmetic warn; our numbers do not come from it
+    with warnings.catch_warnings(), taught(shown) as methods:
+        # Evidently's own imports and numpy arithmetic warn; our numbers do not come from it
+        warnings.simplefilter("ignore")
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import RowCount, ValueDrift
         from evidently.tests import gte
 
-        # one column that a side lacks would end the whole report: a signal exists only where both sides have it
-        shown = {CARRIERS[signal.name]: signal for signal in verdict.signals}
-        frames = _frames(reference, current) if DOMAIN in shown else (reference.frame, current.frame)
-        method = _register(spec.drift)
         metrics: list[Any] = [RowCount(tests=[gte(spec.drift.min_rows)])]
         metrics += [
-            ValueDrift(column=name, method=method[signal.name], threshold=signal.floor, tests=_tests(signal))
-            for name, signal in shown.items()
+            ValueDrift(
+                column=one.column,
+                method=methods[one.column],
+                threshold=one.floor,
+                tests=[] if one.fires is None else None,  # None: Evidently's own test, which asks our method
+            )
+            for one in shown
         ]
-        numbers = [name for name in shown if name in {DOMAIN, "confidence", "length"}]
-        usable = list(shown)
         definition = DataDefinition(
-            numerical_columns=numbers, categorical_columns=[name for name in usable if name not in numbers]
+            numerical_columns=[one.column for one in shown if one.numbers],
+            categorical_columns=[one.column for one in shown if not one.numbers],
         )
-        first, second = (Dataset.from_pandas(frame[usable], data_definition=definition) for frame in frames)
-        report = Report(
-            metrics, include_tests=True, metadata={"task": spec.name, "version": str(verdict.model_version)}
-        )
-        snapshot = report.run(second, first, name=f"{spec.name} {verdict.window_end:%Y-%m-%d}")
+        first, second = (Dataset.from_pandas(frame, data_definition=definition) for frame in frames(shown, rows))
+        metadata = {"task": spec.name, "version": str(verdict.model_version), "verdict": verdict.verdict}
+        report = Report(metrics, include_tests=True, metadata=metadata)
+        name = f"{spec.name} {verdict.model_version}, {verdict.window_end:%Y-%m-%d}: {verdict.verdict}"
+        snapshot = report.run(second, first, name=name, timestamp=verdict.window_end)
         snapshot.save_html(str(html))
+        if workspace is not None:
+            _keep(snapshot, spec, workspace)
         found: dict[str, Any] = json.loads(snapshot.json())
     return found
 
 
-def _frames(reference: Window, current: Window) -> tuple[pd.DataFrame, pd.DataFrame]:
-    scores = domain_scores(reference, current)
-    assert scores is not None  # the verdict has this signal, so both sides have embeddings
-    first, second = (
-        side.frame.assign(**{DOMAIN: values}) for side, values in zip((reference, current), scores, strict=True)
-    )
-    return first, second
+def _keep(snapshot: Any, spec: TaskSpec, workspace: Path) -> None:
+    """Add `snapshot` to the task's project of a local Evidently workspace.
 
-
-def _tests(signal: Signal) -> list[Any] | None:
-    """None: Evidently's own test, which asks our method. The mixes have none."""
-    return [] if signal.name.endswith(" mix") else None
-
-
-def _register(policy: DriftPolicy) -> dict[str, str]:
-    """Teach Evidently our tests, so that its numbers and its passes are the verdict's; gives their names by signal.
-
-    `legacy` is where its registry of tests still lives in 0.7. It is one per process: alpha is in the
-    name, so that tasks with other policies never replace one another's tests.
+    The project's id follows from the task's name, so that two processes mean the same one; files are moved in once they
+    are whole, so that neither they nor Evidently's user interface read half of one.
     """
-    from evidently.legacy.calculations.stattests import StatTest, register_stattest
-    from evidently.legacy.core import ColumnType
+    from evidently.sdk.models import ProjectModel
+    from evidently.ui.workspace import Workspace
 
-    def taught(name: str, title: str, test: Test, kind: ColumnType, fires: bool = True) -> str:
-        def decide(reference: pd.Series, current: pd.Series, _: Any, floor: float) -> tuple[float, bool]:
-            effect, p_value = test(reference, current)
-            return effect, fires and significant(p_value, policy) and effect >= floor
-
-        key = f"undertone_{name}_{policy.alpha:g}"
-        register_stattest(StatTest(key, title, allowed_feature_types=[kind], default_threshold=0.0), decide)
-        return key
-
-    auc = taught("auc", "AUC of a domain classifier", _over_arrays(auc_test), ColumnType.Numerical)
-    distance = taught(
-        "distance", "Wasserstein distance / std of the reference", _over_arrays(distance_test), ColumnType.Numerical
+    workspace.mkdir(parents=True, exist_ok=True)
+    model = ProjectModel(
+        id=uuid.uuid5(uuid.NAMESPACE_URL, f"urn:undertone:drift:{spec.name}"),
+        name=f"{spec.name} drift",
+        description="Drift watches of Undertone. No customer's text is in here.",
     )
-    shares = taught("shares", "population stability index", shares_test, ColumnType.Categorical)
-    mix = taught(
-        "mix", "population stability index (explains, never fires)", shares_test, ColumnType.Categorical, fires=False
-    )
-    return {
-        "embedding": auc,
-        "labels": shares,
-        "confidence": distance,
-        "length": distance,
-        "channel mix": mix,
-        "segment mix": mix,
-    }
+    # beside the workspace: a user interface that runs watches all that happens inside
+    with tempfile.TemporaryDirectory(prefix=f".{workspace.name}-", dir=workspace.parent) as scratch:
+        draft = Workspace.create(scratch)
+        project = draft.add_project(model)
+        _draw_dashboard(project)
+        draft.add_run(project.id, snapshot, include_data=False)
+        files = Path(scratch, str(model.id)).rglob("*.json")
+        for made in sorted(files, key=lambda path: path.name != "metadata.json"):  # the project before what is in it
+            place = workspace / made.relative_to(scratch)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():  # a person may have renamed the project
+                made.replace(place)
 
 
-def _over_arrays(test: Test) -> Test:
-    return lambda reference, current: test(np.asarray(reference, np.float64), np.asarray(current, np.float64))
+def _draw_dashboard(project: Any) -> None:
+    """Two lines over time in Evidently's user interface, which shows nothing of a project without a dashboard."""
+    from evidently.sdk.models import DashboardPanelPlot, PanelMetric
+
+    for signal in ("embedding", "labels"):
+        metric = PanelMetric(metric="evidently:metric_v2:ValueDrift", metric_labels={"column": COLUMNS[signal]})
+        project.dashboard.add_panel(
+            DashboardPanelPlot(
+                title=f"{signal}: effect", subtitle="", size="half", values=[metric], plot_params={"plot_type": "line"}
+            )
+        )
