@@ -7,7 +7,7 @@ labels sees the message and never the model's answer: a label that began as a su
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, 
 
 from undertone.errors import DataError
 from undertone.records import Feedback, utc
-from undertone.schema import messages, reviews
+from undertone.schema import messages, predictions, reviews
 from undertone.store import Store, write_feedback
 from undertone.tasks import get_task
 
@@ -234,6 +234,47 @@ class Reviews:
         with self.store.reading() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         return sorted(rows, key=lambda row: (row["asked_at"], row["task"], row["batch"]))
+
+    def batch(self, task: str, batch: str) -> list[Pick]:
+        """What was put into the queue under that name, in the order of the draw; empty: nothing."""
+        query = select(reviews).where(reviews.c.task == task, reviews.c.batch == batch).order_by(reviews.c.id)
+        with self.store.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Pick(row["message_id"], row["stratum"], row["weight"], row["predicted"]) for row in rows]
+
+    def asked(self, task: str) -> set[str]:
+        """Ids of all messages that ever were in the queue of `task`."""
+        with self.store.reading() as connection:
+            return set(connection.execute(select(reviews.c.message_id).where(reviews.c.task == task)).scalars())
+
+    def candidates(self, task: str, version: int, start: datetime, end: datetime) -> Iterator[RowMapping]:
+        """message_id, label and segment of what `version` answered in [start, end) and no audit of it has drawn yet.
+
+        They stream: a million of them take no memory. A read transaction stays open meanwhile.
+        """
+        drawn = (
+            select(reviews.c.id)
+            .where(
+                reviews.c.message_id == predictions.c.message_id,
+                reviews.c.task == task,
+                reviews.c.kind == "audit",
+                reviews.c.model_version == version,
+            )
+            .exists()
+        )
+        query = (
+            select(predictions.c.message_id, predictions.c.label, messages.c.segment)
+            .join(messages, messages.c.id == predictions.c.message_id)
+            .where(
+                predictions.c.task == task,
+                predictions.c.event_at >= start,
+                predictions.c.event_at < end,
+                predictions.c.model_version == version,
+                ~drawn,
+            )
+        )
+        with self.store.reading() as connection:
+            yield from connection.execution_options(yield_per=5_000).execute(query).mappings()
 
     def drawn(self, task: str, version: int, since: datetime, until: datetime) -> int:
         """Audit items of `version` asked in [since, until] that have a label or can still get one."""

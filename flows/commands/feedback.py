@@ -15,7 +15,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 @app.command()
 def add(
     task: Task,
-    file: Annotated[str, typer.Argument(help="CSV with the columns message_id and label (and labeller, labelled_at)")],
+    file: Annotated[str, typer.Argument(help="CSV with message_id and label (and labeller, labelled_at, suggested)")],
     as_json: Json = False,
 ) -> None:
     """Store labels for scored messages; the next training with `+feedback` learns from them."""
