@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from monitoring.cells import as_embeddings, as_number, as_numbers, tally
 from undertone.errors import DataError
 from undertone.form import form, languages
 from undertone.model_folder import REFERENCE, REFERENCE_COLUMNS, REFERENCE_TERMS
@@ -116,7 +117,7 @@ def read_reference(folder: Path, spec: TaskSpec) -> Window:
         ) from error
     sampled = table.sample(spec.drift.max_rows, random_state=0) if len(table) > spec.drift.max_rows else table
     made = window(sampled.to_dict("records"), spec)
-    counts = {name: _tally(table[name]) for name in COUNTED}
+    counts = {name: tally(table[name]) for name in COUNTED}
     return replace(made, total=len(table), counts=counts)
 
 
@@ -211,7 +212,7 @@ def window(rows: Iterable[Mapping[Any, Any]], spec: TaskSpec) -> Window:
     chances: list[NDArray[np.float64]] = []
     left_out: Counter[str] = Counter()
     for row in rows:
-        probabilities = _numbers(row["probabilities"])
+        probabilities = as_numbers(row["probabilities"])
         if row["label"] not in spec.labels:
             left_out[NO_LABEL] += 1
         elif probabilities.shape != (len(spec.labels),) or not ((probabilities >= 0) & (probabilities <= 1)).all():
@@ -221,12 +222,12 @@ def window(rows: Iterable[Mapping[Any, Any]], spec: TaskSpec) -> Window:
             kept.append(
                 {name: row.get(name) for name in (*COLUMNS, "embedding")}
                 | {"confidence": float(probabilities.max())}
-                | {name: _number(row.get(name)) for name in NUMBERS}
+                | {name: as_number(row.get(name)) for name in NUMBERS}
                 | {name: row.get(name) if isinstance(row.get(name), str) else None for name in WORDS}
             )
     frame = pd.DataFrame({name: pd.Series([row[name] for row in kept], dtype=_dtype(name)) for name in COLUMNS})
     frame["truth"] = frame["truth"].where(frame["truth"].isin(spec.labels), None)
-    embeddings = _embeddings([row["embedding"] for row in kept])
+    embeddings = as_embeddings([row["embedding"] for row in kept])
     made = Window(
         frame, embeddings, probabilities=np.array(chances, dtype=np.float64).reshape(len(kept), len(spec.labels))
     )
@@ -244,41 +245,11 @@ def _counted(made: Window) -> Window:
     return replace(
         made,
         total=made.rows,
-        counts={name: _tally(frame[name]) for name in COUNTED},
+        counts={name: tally(frame[name]) for name in COUNTED},
         labelled=(int((known["truth"] == known["label"]).sum()), len(known)),
         reviewed=(int((seen["truth"] != seen["label"]).sum()), len(seen)),
     )
 
 
-def _tally(column: pd.Series) -> dict[str, int]:
-    return dict(sorted(Counter(value for value in column if isinstance(value, str)).items()))
-
-
 def _dtype(name: str) -> str:
     return "float64" if name in NUMBERS or name == "confidence" else "object"
-
-
-def _numbers(value: Any) -> NDArray[np.float64]:
-    """`value` as numbers; empty where it is anything else."""
-    try:
-        return np.asarray([] if value is None else value, dtype=np.float64)
-    except (TypeError, ValueError):  # words, mappings, lists of unequal length
-        return np.empty(0)
-
-
-def _number(value: Any) -> float:
-    number = _numbers(value)
-    return float(number) if number.ndim == 0 and np.isfinite(number) else float("nan")
-
-
-def _embeddings(values: list[Any]) -> NDArray[np.float32] | None:
-    """Float32 [n, hidden] of the width that most rows have; NaN rows for the others."""
-    widths = Counter(len(value) for value in values if isinstance(value, bytes) and value and len(value) % 2 == 0)
-    if not widths:
-        return None
-    width = max(widths, key=lambda size: (widths[size], size))
-    gap = np.full(width // 2, np.nan, dtype="<f2").tobytes()
-    joined = b"".join(value if isinstance(value, bytes) and len(value) == width else gap for value in values)
-    made = np.frombuffer(joined, dtype="<f2").reshape(len(values), -1).astype(np.float32)
-    made[~np.isfinite(made).all(axis=1)] = np.nan
-    return None if np.isnan(made).all() else made
