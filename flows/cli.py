@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import drift, feedback, keys, ledger, models
+from flows.commands import drift, feedback, keys, ledger, models, reviews
 
 DRIFT_FOUND = 3
 STOPPED = 130
@@ -29,6 +29,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(drift.app, name="drift")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(reviews.app, name="reviews")
 
 Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
@@ -111,16 +112,29 @@ def console(
 @app.command()
 def watch(
     task: Task,
-    days: Annotated[float, typer.Option(help="length of the current window")] = 7.0,
+    days: Annotated[
+        float | None, typer.Option(help="length of the current window; default: the settings' watch_days")
+    ] = None,
     effort: Effort = "standard",
     now: Now = "",
     decide_only: Annotated[bool, typer.Option("--decide-only", help="record the decision, start no retrain")] = False,
+    replay: Annotated[
+        tuple[str, str],
+        typer.Option(
+            metavar="FROM TO", help="play the daily watches between two times over the stored messages; writes nothing"
+        ),
+    ] = ("", ""),
+    rows: Annotated[int, typer.Option(help="messages a side that a replayed watch looks at")] = 1_000,
+    out: Annotated[str, typer.Option(help="a file for the replay's answer, as JSON", metavar="FILE")] = "",
     as_json: Json = False,
 ) -> None:
     """Compare recent messages with the champion's reference, decide, and retrain if the policy says so.
 
-    Ends with exit code 3 when drift was found.
+    Ends with exit code 3 when drift was found. A replay always ends with 0.
     """
+    if any(replay):
+        _replay_watches(task, replay, days, rows, out, as_json)
+        return
     from flows import running
     from flows.terminal import emit, moment
 
@@ -131,8 +145,25 @@ def watch(
             task, now=moment(now) if now else None, days=days, effort=effort, start_retrain=not decide_only
         )
     emit(result, as_json=as_json, text=running.watch_text(result))
-    if result["verdict"] == "drifted":
+    if result["verdict"] in {"warn", "act", "severe"}:
         raise typer.Exit(DRIFT_FOUND)
+
+
+def _replay_watches(
+    task: str, between: tuple[str, str], days: float | None, rows: int, out: str, as_json: bool
+) -> None:
+    import json
+    from pathlib import Path
+
+    from flows import watch_replay
+    from flows.terminal import emit, moment, talk
+
+    talk()
+    first, last = (moment(value) for value in between)
+    result = watch_replay.replay(task, first, last, days=days, rows=rows)
+    if out:
+        Path(out).write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
+    emit(result, as_json=as_json, text=watch_replay.text(result))
 
 
 @app.command()

@@ -6,6 +6,7 @@ and times it; with the decorators removed it still runs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from typing import Any
 import prefect
 from prefect.cache_policies import NO_CACHE
 
+from flows import situation
 from flows.artifacts import publish
 from training import steps, track
 from training.base_model import located as base_model_located
@@ -41,6 +43,8 @@ def retrain(
     label_column: str | None = None,
     base_model: str | None = None,
     trainer: str = "",
+    rows_until: datetime | None = None,
+    lease: str | None = None,
 ) -> dict[str, Any]:
     """Train a challenger, register it and let the gate judge it.
 
@@ -48,6 +52,8 @@ def retrain(
         source: as `undertone train --help` explains; empty: the task's own.
         now: the clock; empty: this moment. Rows sent later are not used.
         trainer: who asked; empty: the settings' actor.
+        rows_until: rows sent from then on are not used, an upstream being broken since; empty: `now`.
+        lease: what the caller's hold of the task's training lease gave; empty: the flow takes the lease itself.
 
     Returns:
         task, version, run_id, macro_f1, and the gate's passed, verdict and lines.
@@ -63,8 +69,9 @@ def retrain(
         text_column=text_column,
         label_column=label_column,
         base_model=base_model_located(base_model) if base_model else None,
+        rows_until=rows_until,
     )
-    with hold(workspace.store, f"train {task}"), failure_in_ledger(workspace, request):
+    with hold(workspace.store, situation.lease(task), holder=lease), failure_in_ledger(workspace, request):
         identity.trainer(workspace.settings, request.trainer)  # told before hours of training, not after
         work = load_and_split(workspace, request)
         run_id = steps.begin(workspace, work)
@@ -132,7 +139,11 @@ def judge(workspace: Workspace, work: Work, scores: Path, version: ModelVersion,
 
 @contextmanager
 def failure_in_ledger(workspace: Workspace, request: Request) -> Iterator[None]:
-    """Leave a row in the ledger when training ends without a model, then let the error go on."""
+    """Leave a row in the ledger when training ends without a model, then let the error go on.
+
+    Ctrl-C is told as ``stopped``: a retrain that the policy decided goes on at the next watch.
+    """
+    began = time.process_time()
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:  # the edge of the flow: recorded here, raised again
@@ -142,6 +153,12 @@ def failure_in_ledger(workspace: Workspace, request: Request) -> Iterator[None]:
             at=request.now,
             actor=request.trainer,
             reason=f"{type(error).__name__}: {error}"[:2_000],
-            payload={"source": request.source, "effort": request.effort, "seed": request.seed},
+            payload={
+                "source": request.source,
+                "effort": request.effort,
+                "seed": request.seed,
+                "stopped": isinstance(error, KeyboardInterrupt),
+                "spent": {"cpu_s": round(time.process_time() - began, 1)},
+            },
         )
         raise

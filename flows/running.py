@@ -64,17 +64,53 @@ def training_text(result: dict[str, Any]) -> str:
 def watch_text(result: dict[str, Any]) -> str:
     """A watch's result for people."""
     decision = result["decision"]
+    merged = f", {result['merged']} windows taken together" if result["merged"] > 1 else ""
     lines = [
-        f"{result['task']} {result['version']}: {result['verdict']} "
-        f"({result['current_rows']} messages against {result['reference_rows']})",
+        f"{result['task']} {result['version']}: {result['verdict'].replace('_', ' ')} "
+        f"({result['current_rows']} of {result['total_rows']} messages against {result['reference_rows']}{merged})",
         *(
-            f"  {'!' if signal['fired'] else ' '} {signal['name']}: {signal['effect']:.3f} "
-            f"(floor {signal['floor']:.3f}, p {signal['p_value']:.2g}, {signal['method']})"
+            f"  {'!' if signal['fired'] else ' '} {signal['name']}"
+            f"{' in ' + signal['segment'] if signal['segment'] else ''}: {signal['effect']:.3f} "
+            f"(floor {signal['floor']:.3f}, p {signal['adjusted_p']:.2g} corrected, {signal['method']})"
             for signal in result["signals"]
         ),
-        f"{'retrain' if decision['retrain'] else 'no retrain'} ({decision['rule']})",
-        f"report: {result['report']}",
+        *(f"  ! data quality, {item['upstream']}: {item['found']}" for item in result["quality"]),
+        audit_text(result["audit"]),
+        estimate_text(result["estimate"]),
+        f"{'retrain' if decision['retrain'] else 'no retrain'} ({decision['rule']}): {decision['reason']}",
     ]
+    if decision["ask_labels"]:
+        lines.append(f"labels are wanted: undertone reviews next {result['task']}")
+    if result["report_problem"]:
+        lines.append(f"the report is not complete: {result['report_problem']}")
+    if result["report"]:
+        lines.append(f"report: {result['report']}")
     if result["retrained"]:
         lines.append(training_text(result["retrained"]))
     return "\n".join(lines)
+
+
+def audit_text(audit: dict[str, Any] | None) -> str:
+    """What reviewers' labels say of the answers, in one line."""
+    if audit is None:
+        return "audit: no label of an audit yet"
+    low, high = (100 * value for value in audit["accuracy_interval"])
+    state = (
+        "a drop is confirmed" if audit["confirmed"] else "no drop is confirmed" if audit["complete"] else "not yet in"
+    )
+    return (
+        f"audit: accuracy {audit['accuracy']:.3f} on {audit['rows']} of {audit['wanted']} labels, "
+        f"{100 * audit['accuracy_drop']:.1f} points lost ({low:.1f} to {high:.1f}): {state}"
+    )
+
+
+def estimate_text(estimate: dict[str, Any] | None) -> str:
+    """What calibrated confidence says of the answers, in one line that promises nothing."""
+    if estimate is None:
+        return "estimated, cannot see a change of concept: nothing to estimate from"
+    error = estimate["error"]
+    known = f", earlier estimates were off by {100 * error:.1f} points" if error is not None else ""
+    return (
+        f"estimated, cannot see a change of concept: accuracy {estimate['accuracy']:.3f} "
+        f"({100 * estimate['accuracy_change']:+.1f} points{known})"
+    )
