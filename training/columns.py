@@ -11,7 +11,11 @@ from undertone.errors import DataError
 from undertone.tasks import TaskSpec
 
 #: Columns of a table of labelled messages.
-COLUMNS = ("message_id", "text", "label", "channel", "segment", "sent_at", "split")
+COLUMNS = (
+    *("message_id", "text", "label", "channel", "segment", "sent_at", "split"),
+    #: a person's label on a scored message; when it was sent (labelled, where that is unknown); suggested by the model
+    *("feedback", "told_at", "suggested"),
+)
 
 TEXT = ("text", "message", "body", "content", "tweet", "sentence")
 TIME = ("sent_at", "created_at", "timestamp", "time")
@@ -41,6 +45,9 @@ def arrange(
     made["segment"] = _words(_first(frame, ("segment",)))
     made["sent_at"] = _times(_first(frame, TIME), where)
     made["split"] = pd.Series(None, index=frame.index, dtype=object)
+    made["feedback"] = False
+    made["told_at"] = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[us, UTC]")
+    made["suggested"] = False
     return made.reset_index(drop=True)
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
 
 from training import repairs as mend
 from training.columns import COLUMNS
+from training.feedback import FEEDBACK, FeedbackPolicy, beyond_cap, is_aged, newest_feedback, weigh
 from training.leaks import near_duplicates
 from training.repairs import MEANINGS, Repair, require_classes, row_id, text_key
 from training.sources import parts, read
@@ -31,7 +33,10 @@ _PARTS = ("train", "validation", "holdout")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Checked rows of all sources. Columns: message_id, text, label, channel, segment, sent_at, split."""
+    """Checked rows of all sources, columns as in `training.columns.COLUMNS`.
+
+    A text stands once in each named split, and once more among the feedback.
+    """
 
     rows: pd.DataFrame
     source: str
@@ -41,7 +46,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Rows to learn from, to choose by, and to report on. No text stands in two of them."""
+    """Rows to learn from, to choose by, and to report on. No text stands in two of them.
+
+    Rows of `train` have a ``weight``; those of `holdout` say in ``holdout`` whether they are ``frozen`` or ``recent``.
+    """
 
     train: pd.DataFrame
     validation: pd.DataFrame
@@ -66,16 +74,18 @@ def load(
     label_column: str | None = None,
     store: Store | None = None,
     until: datetime | None = None,
+    rows_until: datetime | None = None,
 ) -> Table:
     """Read and check labelled messages for `spec`.
 
     Args:
         source: ``sample[:WEEKS]`` (synthetic), ``hf:NAME[:CONFIG][@REVISION]``, ``feedback`` (labels in `store`), a
             CSV, TSV, JSONL or Parquet file, or a folder of such files with train, val and test in their names; several
-            joined by ``+``. Feedback wins over other rows with the same text.
+            joined by ``+``. Feedback wins over other rows with the same text (`split`).
         text_column: column with the message, where it has no usual name.
         label_column: column with the label, likewise.
-        until: messages sent at or after this moment are left out.
+        until: labels that people gave after this moment are left out, and messages sent at or after it.
+        rows_until: so are messages sent at or after this earlier moment.
 
     Raises:
         DataError: a source cannot be read, lacks a column, holds a label that `spec` does not have, or leaves
@@ -86,23 +96,24 @@ def load(
         for part in parts(source)
     ]
     repairs = [item for part in raw for item in part.repairs]
-    frame = pd.concat([part.frame.assign(feedback=part.feedback) for part in raw], ignore_index=True)
+    frame = pd.concat([part.frame for part in raw], ignore_index=True).astype({"feedback": bool, "suggested": bool})
     frame = mend.drop_unlabelled(frame, repairs)
     frame = mend.mend_texts(frame, repairs)
-    frame = mend.drop_after(frame, until, repairs)
+    for moment in (until, rows_until):
+        frame = mend.drop_after(frame, moment, repairs)
     frame["label"] = mend.known_labels(frame["label"], spec)
     frame["key"] = [text_key(text) for text in frame["text"]]
     frame["own_id"] = frame["message_id"].notna()
     frame["message_id"] = frame["message_id"].where(frame["own_id"], frame["text"].map(row_id))
     frame = mend.drop_repeated_ids(frame, repairs)
     frame = mend.share_named_splits(frame)
-    frame = mend.prefer_feedback(frame, repairs)
+    frame = mend.prefer_independent(frame, repairs)
     frame = mend.drop_duplicates(frame, repairs)
     require_classes(frame, spec, spec.min_rows_per_class, source)
     return Table(frame[list(COLUMNS)], source, any(part.synthetic for part in raw), _merged(repairs))
 
 
-def split(table: Table, spec: TaskSpec, seed: int) -> Splits:
+def split(table: Table, spec: TaskSpec, seed: int, policy: FeedbackPolicy = FEEDBACK) -> Splits:
     """Divide the rows of `table` into train, validation and holdout.
 
     Splits that the source names are kept: a test file is the holdout; without one the validation file is, and a tenth
@@ -112,7 +123,13 @@ def split(table: Table, spec: TaskSpec, seed: int) -> Splits:
     A row's place follows from a hash of seed and normalised text alone. So every label is shared out alike (up to
     chance), the order of rows does not matter, and rows that come later never move a row to another split; they can
     only make one leave, as a leak or a conflict. What (nearly) repeats a holdout text leaves train and validation;
-    what (nearly) repeats a validation text leaves train. No row leaves the holdout.
+    what (nearly) repeats a validation text leaves train.
+
+    The holdout has two parts. The *frozen* one is of rows that are no feedback; none leaves it, and feedback neither
+    enters nor relabels it. The *recent* one is of feedback that the hash puts there; after ``policy.holdout_days`` a
+    row leaves it, but is never learned from, so no champion of the same seed has trained on a row of either part.
+    (A champion of another seed has: the comparison then errs on its side.) Labels that the model suggested go to train
+    alone, capped (`training.feedback`).
 
     Raises:
         DataError: a class has too few rows in a split.
@@ -123,11 +140,19 @@ def split(table: Table, spec: TaskSpec, seed: int) -> Splits:
         _part(name if isinstance(name, str) else None, named, _place(seed, key))
         for name, key in zip(frame["split"], frame["key"], strict=True)
     ]
-    repairs = list(table.repairs)
+    repairs, latest = list(table.repairs), newest_feedback(frame)
+    frame = mend.prefer_feedback(frame, repairs)
+    frame = mend.drop(frame, frame["suggested"] & (frame["part"] != "train"), "suggested", repairs)
+    frame = mend.drop(frame, is_aged(frame, latest, policy) & (frame["part"] == "holdout"), "aged", repairs)
     for part, others in (("holdout", ("train", "validation")), ("validation", ("train",))):
         frame = _without_leaks(frame, part, others, repairs)
+    frame = _capped(frame, seed, policy, repairs)
+    frame = frame.assign(
+        weight=np.where(frame["part"] == "train", weigh(frame, latest, policy), 1.0),
+        holdout=np.where(frame["feedback"], "recent", "frozen"),
+    )
     frame = frame.sort_values(["part", "text", "label"], kind="stable").reset_index(drop=True)
-    rows = {name: frame[frame["part"] == name].drop(columns=["part", "key"]).reset_index(drop=True) for name in _PARTS}
+    rows = {name: frame[frame["part"] == name].drop(columns=_not_in(name)).reset_index(drop=True) for name in _PARTS}
     for name in _PARTS:
         least = spec.min_rows_per_class if name == "train" else 2
         require_classes(rows[name], spec, least, f"the {name} split of {table.source}")
@@ -137,7 +162,7 @@ def split(table: Table, spec: TaskSpec, seed: int) -> Splits:
         validation=rows["validation"],
         holdout=rows["holdout"],
         source=table.source,
-        data_sha256=fingerprint(frame[["part", "text", "label"]].itertuples(index=False, name=None)),
+        data_sha256=fingerprint(_facts(frame)),
         rows=len(frame),
         synthetic=table.synthetic,
         repairs=_merged(repairs),
@@ -184,6 +209,27 @@ def _part(name: str | None, named: set[str], place: float) -> str:
     if name == "val":
         return "validation" if "test" in named else "holdout"
     return "validation" if place < CARVED and not {"test", "val"} <= named else "train"
+
+
+def _capped(frame: pd.DataFrame, seed: int, policy: FeedbackPolicy, repairs: list[Repair]) -> pd.DataFrame:
+    suggested, told = frame["suggested"].to_numpy(dtype=bool), frame["feedback"].to_numpy(dtype=bool)
+    places = np.array([_place(seed, f"suggested {key}") for key in frame["key"]], dtype=np.float64)
+    learned = told & (frame["part"] == "train").to_numpy(dtype=bool)
+    gone = beyond_cap(suggested & learned, learned, places, policy.max_suggested)
+    return mend.drop(frame, pd.Series(gone, index=frame.index), "suggested", repairs)
+
+
+def _facts(frame: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """What decides a training, row by row: split, text and label; for feedback what it weighs, too."""
+    for part, text, label, told, weight in zip(
+        frame["part"], frame["text"], frame["label"], frame["feedback"], frame["weight"], strict=True
+    ):
+        yield (part, text, label, f"{weight:.6f}") if told else (part, text, label)
+
+
+def _not_in(part: str) -> list[str]:
+    """Columns that a split's rows do not have."""
+    return ["part", "key", *({"train": ["holdout"], "holdout": ["weight"]}.get(part, ["holdout", "weight"]))]
 
 
 def _without_leaks(frame: pd.DataFrame, part: str, others: tuple[str, ...], repairs: list[Repair]) -> pd.DataFrame:

@@ -10,12 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from training.effort import Effort
 from training.pooling import add_mean_layer, wants_mean
 from training.silence import hush
-from undertone.errors import DataError, TrainingError
+from training.subsample import subsample, weights_of
+from undertone.errors import TrainingError
 from undertone.tasks import TaskSpec
 from undertone.text import fingerprint, install_cleaning, repair
 
@@ -50,7 +49,8 @@ def finetune(
     base model are thrown away; so are this run's when it has finished.
 
     Args:
-        train: columns ``text`` and ``label`` (words of ``spec.labels``).
+        train: columns ``text`` and ``label`` (words of ``spec.labels``), and ``weight`` where rows weigh unlike: what
+            each counts for in the loss, and when rows are drawn.
         validation: the same columns; looked at only where the effort evaluates each epoch.
         spec: labels and text limit.
         effort: every hyperparameter.
@@ -76,44 +76,6 @@ def finetune(
         return _train(rows, looked_at, spec, effort, base_model, seed, checkpoints, log, progress)
 
 
-def subsample(frame: DataFrame, spec: TaskSpec, limit: int | None, seed: int) -> DataFrame:
-    """At most `limit` rows of `frame`, in its order, with each label's share kept (and one row of each at least).
-
-    Raises:
-        DataError: no rows, or a label that the spec does not have.
-    """
-    unknown = sorted(set(frame["label"]) - set(spec.labels))
-    if unknown or frame.empty:
-        raise DataError(
-            f"rows labelled {', '.join(spec.labels)}",
-            f"{', '.join(map(str, unknown[:5]))}" if unknown else "no rows",
-            f"correct the data of task {spec.name!r}",
-        )
-    if limit is None or len(frame) <= limit:
-        return frame
-    generator = np.random.default_rng(seed)
-    labels = frame["label"].to_numpy()
-    rows_of = [np.flatnonzero(labels == label) for label in spec.labels]
-    shares = _apportion([len(rows) for rows in rows_of], limit)
-    picked = [generator.choice(rows, size=share, replace=False) for rows, share in zip(rows_of, shares, strict=True)]
-    return frame.iloc[np.sort(np.concatenate(picked))]
-
-
-def _apportion(counts: list[int], limit: int) -> list[int]:
-    """`limit` rows divided in proportion to `counts`, each at most its count, with one at least for what is not empty.
-
-    Row by row to the label that is furthest below its share, once every label has one.
-    """
-    total = sum(counts)
-    shares = [min(count, max(1, limit * count // total)) for count in counts]
-    while sum(shares) > limit and max(shares) > 1:
-        shares[shares.index(max(shares))] -= 1
-    while sum(shares) < min(limit, total):
-        open_to = [index for index, count in enumerate(counts) if shares[index] < count]
-        shares[max(open_to, key=lambda index: limit * counts[index] / total - shares[index])] += 1
-    return shares
-
-
 def _train(
     rows: DataFrame,
     looked_at: DataFrame | None,
@@ -132,7 +94,7 @@ def _train(
     set_seed(seed)
     tokenizer = load_tokenizer(base_model, spec.max_tokens)
     model = _load_model(base_model, spec, effort)
-    examples = _encode(rows, tokenizer, spec)
+    examples = _weigh(_encode(rows, tokenizer, spec), rows)
     steps_per_epoch = -(-len(examples) // effort.batch_size)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
@@ -253,6 +215,15 @@ def _encode(frame: DataFrame, tokenizer: Any, spec: TaskSpec) -> list[dict[str, 
     ]
 
 
+def _weigh(examples: list[dict[str, Any]], rows: DataFrame) -> list[dict[str, Any]]:
+    """The examples with their weights, of mean 1; as they are where all weigh alike."""
+    weights = weights_of(rows)
+    if weights is None:
+        return examples
+    scaled = (weights / weights.mean()).tolist()
+    return [example | {"weights": weight} for example, weight in zip(examples, scaled, strict=True)]
+
+
 def _score(output: Any) -> dict[str, float]:
     from training.evaluate import macro_f1
 
@@ -299,7 +270,9 @@ def _identity(
     tables = [
         frame[["text", "label"]].itertuples(index=False, name=None) for frame in (rows, looked_at) if frame is not None
     ]
-    return fingerprint([settings, *(row for table in tables for row in table)])
+    row_weights = weights_of(rows)
+    weighed = () if row_weights is None else tuple(map(repr, row_weights.tolist()))
+    return fingerprint([settings, weighed, *(row for table in tables for row in table)])
 
 
 def _keep_only_own(checkpoints: Path, identity: str) -> None:

@@ -30,6 +30,9 @@ MEANINGS = {
     "after_until": "sent at or after the cut-off; left out",
     "repeated_id": "with the id of another row of the same file; left out",
     "relabelled": "replaced by a person's feedback on the same message",
+    "frozen": "feedback on a message of the frozen holdout; left out, the holdout keeps its label",
+    "aged": "feedback that is too old for the recent holdout; left out of it, and never learned from",
+    "suggested": "with a label that the model suggested; left out: not in a holdout, and capped in training",
     "conflict": "with the same text but different labels; all left out",
     "duplicate": "with a text that stands there already; left out",
     "leak": "with (nearly) the text of a holdout or validation row; left out of the split that learns",
@@ -138,15 +141,31 @@ def share_named_splits(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(split=frame["split"].astype(object).where(frame["split"].notna(), shared))
 
 
+def prefer_independent(frame: pd.DataFrame, repairs: list[Repair]) -> pd.DataFrame:
+    """A label that the model suggested never stands against, or in place of, one that it did not."""
+    told = frame["suggested"]
+    return drop(frame, told & frame["key"].isin(frame.loc[~told, "key"]), "suggested", repairs)
+
+
 def prefer_feedback(frame: pd.DataFrame, repairs: list[Repair]) -> pd.DataFrame:
-    """A person's feedback takes the place of other rows with its text."""
+    """A person's feedback takes the place of other rows with its text, except in the frozen holdout.
+
+    Rows of the holdout that are no feedback are never touched, neither text nor label: else the same figure would mean
+    another thing from month to month. Feedback on such a message is left out altogether.
+    """
+    told = frame["feedback"]
+    frozen = frame.loc[~told & (frame["part"] == "holdout"), "key"]
+    frame = drop(frame, told & frame["key"].isin(frozen), "frozen", repairs)
     told = frame["feedback"]
     return drop(frame, ~told & frame["key"].isin(frame.loc[told, "key"]), "relabelled", repairs)
 
 
 def drop_duplicates(frame: pd.DataFrame, repairs: list[Repair]) -> pd.DataFrame:
-    """One row per text in each named split; texts with two labels go altogether, nobody knows which one is right."""
-    place = ["split", "key"]
+    """One row per text in each named split, feedback apart; texts with two labels go altogether.
+
+    Nobody knows which of two labels is right.
+    """
+    place = ["split", "key", "feedback"]
     labels = frame.groupby(place, dropna=False)["label"].transform("nunique")
     frame = drop(frame, labels > 1, "conflict", repairs)
     ranked = frame.sort_values(["sent_at", "text", "message_id"], kind="stable")

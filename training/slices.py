@@ -42,7 +42,7 @@ def membership(frame: DataFrame, kinds: Sequence[str]) -> dict[str, NDArray[np.b
         frame: n rows with ``text`` and the columns named in `kinds` that the data has.
         kinds: ``length`` (``length=short``, ``medium``, ``long``), ``negation`` and ``sarcasm_cue`` (``…=yes``) are
             read from the text; any other kind is a column, one slice for each of its values. Rows without a
-            value are in none.
+            value are in none. ``holdout`` (``frozen``, ``recent``) has slices only where there are rows of both.
     """
     found: dict[str, NDArray[np.bool_]] = {}
     for kind in kinds:
@@ -50,7 +50,7 @@ def membership(frame: DataFrame, kinds: Sequence[str]) -> dict[str, NDArray[np.b
         names = ("short", "medium", "long") if kind == "length" else sorted(set(values))
         for name in names:
             rows = np.asarray(values == name, dtype=np.bool_)
-            if name and rows.any():
+            if name and rows.any() and not (kind == "holdout" and rows.all()):
                 found[f"{kind}={name}"] = rows
     return found
 

@@ -27,7 +27,6 @@ class Raw:
 
     frame: pd.DataFrame
     synthetic: bool = False
-    feedback: bool = False
     repairs: tuple[Repair, ...] = ()
 
 
@@ -68,7 +67,7 @@ def read(
         frame = arrange(_sample(source), spec, source, text_column="text", label_column=spec.name)
         return Raw(frame.assign(file=source), synthetic=True)
     if source == "feedback":
-        return Raw(_feedback(spec, store, until).assign(file=source), feedback=True)
+        return Raw(_feedback(spec, store, until).assign(file=source))
     tables, repairs = _hub(source) if source.startswith("hf:") else _files(source)
     frames = []
     for split, name, table in tables:
@@ -106,9 +105,15 @@ def _sample(source: str) -> pd.DataFrame:
 def _feedback(spec: TaskSpec, store: Store | None, until: datetime | None) -> pd.DataFrame:
     if store is None:
         raise DataError("a store to read feedback from", "none", "run this through `undertone train`")
-    rows = [dict(row) for row in store.labelled(spec.name, until)]
+    labels = store.labelled(spec.name, until)
     columns = ["message_id", "text", "label", "channel", "segment", "sent_at"]
-    return arrange(pd.DataFrame(rows, columns=columns), spec, "feedback", label_column="label")
+    rows = pd.DataFrame([dict(row) for row in labels], columns=columns)
+    told_at = pd.Series([row["sent_at"] or row["labelled_at"] for row in labels], index=rows.index, dtype=object)
+    return arrange(rows, spec, "feedback", label_column="label").assign(
+        feedback=True,
+        told_at=pd.to_datetime(told_at, utc=True).dt.as_unit("us"),
+        suggested=pd.Series([bool(row["suggested"]) for row in labels], index=rows.index, dtype=bool),
+    )
 
 
 def _hub(source: str) -> tuple[list[tuple[str | None, str, Any]], list[Repair]]:

@@ -25,8 +25,9 @@ from training.effort import get_effort
 from training.evaluate import Evaluation, draw_calibration, draw_confusion, write_reference
 from training.evaluate import evaluate as evaluate_scores
 from training.evidence import digests, holdout_sha256, write_evidence
-from training.finetune import subsample
+from training.feedback import FEEDBACK
 from training.gate import GateVerdict
+from training.subsample import subsample
 from training.verdict import show
 from training.work import Request, Work, open_work
 from undertone import governance
@@ -58,6 +59,7 @@ def prepare(workspace: Workspace, request: Request) -> Work:
         label_column=request.label_column,
         store=workspace.store,
         until=request.now,
+        rows_until=request.rows_until,
     )
     splits = split(table, spec, request.seed)
     base = base_model.resolve(request.base_model or spec.base_model)
@@ -70,6 +72,7 @@ def begin(workspace: Workspace, work: Work) -> str:
     effort, request = get_effort(work.request.effort), work.request
     asked = {"task": request.task, "source": request.source, "seed": request.seed, "data_sha256": work.data_sha256}
     parameters = {f"effort.{key}": value for key, value in effort.model_dump().items()} | asked
+    parameters |= {f"feedback.{key}": value for key, value in FEEDBACK.model_dump().items()}
     parameters["threads"] = workspace.settings.threads
     return track.open_run(workspace.registry, work, parameters)
 
@@ -148,6 +151,7 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
     request = work.request
     refuse_code(work.model)
     manifest_sha256 = digest(manifest(work.model))
+    cost = spent.read(work.spent)
     claim = governance.claim(workspace, request.task, manifest_sha256, work.data_sha256, request.trainer)
     made = workspace.registry.create(
         request.task,
@@ -174,6 +178,7 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
             "data_sha256": work.data_sha256,
             "rows": work.rows,
             "macro_f1": evaluation.macro_f1,
+            "spent": {"cpu_s": round(cost.cpu_s, 1), "wall_s": round(cost.wall_s, 1)},
             "claim": claim.model_dump() if claim else None,
         },
     )
@@ -320,10 +325,20 @@ def _card(work: Work, temperature: float) -> ModelCardData:
 
 
 def _capped(work: Work, part: str) -> DataFrame:
-    """The rows of a split that the effort looks at."""
-    request = work.request
-    frame = work.rows_of(part)
-    return subsample(frame, get_task(request.task), get_effort(request.effort).max_eval_rows, request.seed)
+    """The rows of a split that the effort looks at; of the recent holdout all, up to half of them.
+
+    It is small beside the frozen one: an even sample would leave too few rows to judge it by.
+    """
+    import pandas as pd
+
+    request, frame = work.request, work.rows_of(part)
+    spec, limit = get_task(request.task), get_effort(request.effort).max_eval_rows
+    recent = frame["holdout"] == "recent" if "holdout" in frame else pd.Series(False, index=frame.index)
+    if limit is None or len(frame) <= limit or not recent.any() or recent.all():
+        return subsample(frame, spec, limit, request.seed)
+    new = subsample(frame[recent], spec, max(limit // 2, limit - int((~recent).sum())), request.seed)
+    old = subsample(frame[~recent], spec, limit - len(new), request.seed)
+    return pd.concat([old, new]).sort_index()
 
 
 def _probabilities(work: Work, scores: Path, part: str) -> NDArray[Any]:

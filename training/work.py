@@ -26,7 +26,7 @@ PARTS = ("train", "validation", "holdout")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked to be trained."""
+    """What a person asked to be trained. Rows sent at or after `rows_until` (None: `now`) are not used."""
 
     task: str
     source: str
@@ -37,6 +37,7 @@ class Request:
     text_column: str | None = None
     label_column: str | None = None
     base_model: str | None = None
+    rows_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class TaskSpec(_Frozen):
     source: str = "sample"
     label_column: str | None = Field(None, description="column read when the source has no `label`")
     slices: tuple[str, ...] = Field(
-        ("channel", "segment", "length", "negation", "sarcasm_cue"),
+        ("channel", "segment", "length", "negation", "sarcasm_cue", "holdout"),
         description="parts of the holdout judged on their own: columns, and what `training.slices` reads from the text",
     )
     praise_label: str | None = Field(None, description="label that a `not` makes less likely in a sentence of praise")

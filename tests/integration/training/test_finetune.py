@@ -97,6 +97,41 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole, row
     assert any(not np.array_equal(other[name], expected[name]) for name in expected)
 
 
+def test_rows_that_all_weigh_alike_give_the_same_weights(whole, rows, tiny_base_model, tmp_path):
+    found, expected = weights(train(rows.assign(weight=3.0), tiny_base_model, tmp_path)), weights(whole)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_of_rows_that_contradict_each_other_the_heavier_are_learned(rows, tiny_base_model, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    turned = rows.assign(label=[SPEC.labels[(SPEC.labels.index(label) + 1) % 3] for label in rows["label"]])
+    both = pd.concat([rows.assign(weight=1.0), turned.assign(weight=5.0)], ignore_index=True)
+    folder = train(both, tiny_base_model, tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
+    found = [answer["label"] for answer in classify(rows["text"].tolist())]
+    assert np.mean(np.array(found) == turned["label"]) > 0.8
+
+
+def test_the_loss_of_weighted_rows_worked_by_hand():
+    import torch
+
+    from training.loop import balanced_loss
+
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    labels = torch.tensor([0, 0, 1])
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    loss = balanced_loss([0, 0, 1], 2, 0.0)
+    given = torch.tensor([0.5, 0.5, 2.0])
+    assert loss({"logits": logits}, labels, row_weights=given) == pytest.approx(float((each * given).sum() / 3))
+    balanced = balanced_loss([0, 0, 1], 2, 1.0)  # labels weigh 0.75, 0.75, 1.5
+    expected = (each * given * torch.tensor([0.75, 0.75, 1.5])).sum() / 3
+    assert balanced({"logits": logits}, labels, row_weights=given) == pytest.approx(float(expected))
+    ones = balanced({"logits": logits}, labels, row_weights=torch.ones(3))
+    assert ones == pytest.approx(float(balanced({"logits": logits}, labels)))
+
+
 @pytest.mark.parametrize("step", [10, 20, 30])
 def test_an_interrupted_run_goes_on_to_the_same_weights(step, whole, rows, tiny_base_model, tmp_path):
     with pytest.raises(KeyboardInterrupt):

@@ -49,7 +49,8 @@ def sentence(number: int, words: int = 8) -> str:
 def table_of(rows: list[tuple[str, str]] | list[tuple[str, str, str | None]]) -> Table:
     frame = pd.DataFrame([(*row, None)[:3] for row in rows], columns=["text", "label", "split"], dtype=object)
     frame = frame.assign(message_id=[f"m{n}" for n in range(len(frame))], channel=None, segment=None)
-    frame["sent_at"] = pd.to_datetime(pd.Series(pd.NaT, index=frame.index), utc=True)
+    frame = frame.assign(feedback=False, suggested=False)
+    frame["sent_at"] = frame["told_at"] = pd.to_datetime(pd.Series(pd.NaT, index=frame.index), utc=True)
     return Table(frame[list(COLUMNS)], "made", False, ())
 
 
@@ -343,6 +344,138 @@ def test_the_fingerprint_follows_every_text_and_label(change: dict[str, str]) ->
     rows.loc[99, list(change)] = list(change.values())
     changed = Table(rows, table.source, table.synthetic, table.repairs)
     assert split(changed, SPEC, 1).data_sha256 != split(table, SPEC, 1).data_sha256
+
+
+# feedback ---------------------------------------------------------------------------------------
+
+NEWEST = pd.Timestamp("2026-10-05", tz="UTC")
+
+
+def with_feedback(
+    base: list[tuple[str, str, str | None]], told: list[tuple[str, str]], days: list[float], suggested: list[bool]
+) -> Table:
+    """`base`, and feedback of so many days before `NEWEST`."""
+    rows = table_of(base).rows
+    more = table_of(told).rows.assign(feedback=True, suggested=suggested)
+    more["told_at"] = (NEWEST - pd.to_timedelta(days, unit="D")).astype(rows["told_at"].dtype)
+    return Table(pd.concat([rows, more], ignore_index=True), "made", False, ())
+
+
+def told(start: int, stop: int) -> list[tuple[str, str]]:
+    return [(text, label) for text, label, _ in many(start, stop)]
+
+
+def test_feedback_never_enters_nor_relabels_the_frozen_holdout() -> None:
+    base = many(0, 400)
+    alone = split(table_of(base), SPEC, 1)
+    others = [(text, "good" if label == "bad" else "bad") for text, label, _ in base[:100]]
+    joined = split(with_feedback(base, [*others, *told(1_000, 1_200)], [1.0] * 300, [False] * 300), SPEC, 1)
+    frozen = joined.holdout[joined.holdout["holdout"] == "frozen"]
+    assert list(zip(frozen["text"], frozen["label"], strict=True)) == list(
+        zip(alone.holdout["text"], alone.holdout["label"], strict=True)
+    )
+    recent = set(joined.holdout.loc[joined.holdout["holdout"] == "recent", "text"])
+    assert 10 < len(recent) < 60
+    assert recent < {text for text, _ in told(1_000, 1_200)}
+    learned = joined.train[joined.train["feedback"]].set_index("text")["label"]
+    assert {text: label for text, label in others if text in learned.index}.items() <= learned.to_dict().items()
+    assert counts(joined)["frozen"] + counts(joined)["relabelled"] == 100
+
+
+def test_the_recent_holdout_rolls_and_what_leaves_it_is_never_learned_from() -> None:
+    base, new = many(0, 400), told(1_000, 1_400)
+    days = [float(90 * (number % 2)) for number in range(400)]
+    splits = split(with_feedback(base, new, days, [False] * 400), SPEC, 1)
+    placed = members(splits)
+    old, recent = ({text for (text, _), age in zip(new, days, strict=True) if age == wanted} for wanted in (90, 0))
+    fresh = members(split(with_feedback(base, new, [0.0] * 400, [False] * 400), SPEC, 1))
+    assert "holdout" not in {placed.get(text) for text in old}
+    assert {text for text in old if text not in placed} == {text for text in old if fresh[text] == "holdout"}
+    assert all(placed[text] == fresh[text] for text in recent)
+    assert counts(splits)["aged"] == sum(fresh[text] == "holdout" for text in old)
+
+
+def test_suggested_labels_go_to_train_alone_and_are_capped() -> None:
+    base, new = many(0, 400), told(1_000, 1_400)
+    splits = split(with_feedback(base, new, [1.0] * 400, [number % 4 > 0 for number in range(400)]), SPEC, 1)
+    assert not splits.holdout["suggested"].any()
+    assert not splits.validation["suggested"].any()
+    learned = splits.train[splits.train["feedback"]]
+    assert int(learned["suggested"].sum()) == int(0.25 * (~learned["suggested"]).sum())
+    assert counts(splits)["suggested"] == 300 - int(learned["suggested"].sum())
+    assert "that the model suggested" in summary(splits)
+
+
+def test_newer_labels_weigh_more_and_other_rows_weigh_one() -> None:
+    new = told(1_000, 1_300)
+    days = [[0.0, 28.0, 56.0][number % 3] for number in range(300)]
+    splits = split(with_feedback(many(0, 400), new, days, [False] * 300), SPEC, 1)
+    assert set(splits.train.loc[~splits.train["feedback"], "weight"]) == {1.0}
+    age = {text: days for (text, _), days in zip(new, days, strict=True)}
+    learned = splits.train[splits.train["feedback"]]
+    assert {(age[text], weight) for text, weight in zip(learned["text"], learned["weight"], strict=True)} == {
+        (0.0, 4.0),
+        (28.0, 2.5),
+        (56.0, 1.75),
+    }
+
+
+def test_the_fingerprint_follows_the_weights_of_feedback() -> None:
+    base, new = many(0, 200), told(1_000, 1_050)
+    one, other = (
+        split(with_feedback(base, new, [0.0, *[days] * 49], [False] * 50), SPEC, 1).data_sha256 for days in (1.0, 9.0)
+    )
+    assert one != other
+
+
+FEEDBACK_ROWS = st.lists(
+    st.tuples(
+        st.one_of(
+            st.sampled_from([row[0] for row in BASE]),
+            st.sampled_from([row[0] for row in BASE]).map(lambda text: f"{text} then"),
+            st.integers(1_000, 9_999).map(sentence),
+        ),
+        st.sampled_from(SPEC.labels),
+        st.sampled_from([0.0, 30.0, 89.0, 90.0, 400.0]),
+        st.booleans(),
+    ),
+    max_size=40,
+    unique_by=lambda row: row[0],
+)
+
+
+@pytest.fixture(scope="module")
+def alone() -> Splits:
+    return split(table_of(BASE), SPEC, 3)
+
+
+@settings(max_examples=8, deadline=None)
+@given(rows=FEEDBACK_ROWS, order=st.randoms(use_true_random=False))
+def test_whatever_people_say_the_splits_hold(
+    rows: list[tuple[str, str, float, bool]], order: object, alone: Splits
+) -> None:
+    new, days, suggested = [row[:2] for row in rows], [row[2] for row in rows], [row[3] for row in rows]
+    table = with_feedback(BASE, new, days, suggested)
+    splits = split(table, SPEC, 3)
+    frozen = splits.holdout[splits.holdout["holdout"] == "frozen"]
+    assert frozen["text"].tolist() == alone.holdout["text"].tolist()
+    assert frozen["label"].tolist() == alone.holdout["label"].tolist()
+    keys = [text_key(text) for _, part in splits.parts() for text in part["text"]]
+    assert len(keys) == len(set(keys))
+    learned = [text_key(text) for text in splits.train["text"]]
+    assert not near_duplicates(learned, [text_key(text) for text in splits.holdout["text"]]).any()
+    assert not splits.holdout["suggested"].any()
+    told = splits.train[splits.train["feedback"]]
+    assert told["suggested"].sum() <= 0.2 * len(told)
+    assert (splits.train["weight"] >= 1).all()
+    # rows that the hash puts into a holdout never come to train, however old they grow
+    grown = split(with_feedback(BASE, new, [0.0] * len(new), suggested), SPEC, 3)
+    assert not set(grown.holdout["text"]) & set(splits.train["text"])
+    shuffled = list(range(len(table.rows)))
+    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = split(Table(table.rows.iloc[shuffled].reset_index(drop=True), "made", False, ()), SPEC, 3)
+    assert again.data_sha256 == splits.data_sha256
+    assert counts(again) == counts(splits)
 
 
 # summary ----------------------------------------------------------------------------------------

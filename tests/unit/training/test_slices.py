@@ -55,3 +55,14 @@ def test_columns_and_lengths_partition_the_rows_that_have_a_value(channels, word
     (length,) = [name for name in found if name.startswith("length=")]
     assert length == f"length={'short' if words <= 10 else 'medium' if words <= 25 else 'long'}"
     assert not [name for name in found if name.startswith("segment=")]
+
+
+def test_frozen_and_recent_are_slices_only_where_there_are_both():
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "holdout": ["frozen", "frozen", "recent"]})
+    found = membership(frame, ("holdout",))
+    assert {name: rows.tolist() for name, rows in found.items()} == {
+        "holdout=frozen": [True, True, False],
+        "holdout=recent": [False, False, True],
+    }
+    assert membership(frame[:2], ("holdout",)) == {}
+    assert membership(frame.drop(columns="holdout"), ("holdout",)) == {}

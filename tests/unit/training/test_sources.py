@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import datasets
@@ -366,20 +366,68 @@ def test_feedback_is_read_from_the_store(store: Store) -> None:
 
 
 @pytest.mark.parametrize("order", ["{file}+feedback", "feedback+{file}"])
-def test_feedback_wins_over_an_older_row_with_the_same_text(order: str, store: Store, tmp_path: Path) -> None:
+def test_feedback_stands_beside_a_row_with_the_same_text_until_the_split(
+    order: str, store: Store, tmp_path: Path
+) -> None:
     file = write_csv(tmp_path / "a.csv", [*ROWS, ("the app", "bad")])
     tell(store, "m1", "The app!", "very_good")
     table = load(order.format(file=file), SPEC, store=store)
-    assert as_pairs(table) == {*ROWS, ("The app!", "very_good")}
-    assert counts(table) == {"relabelled": 1}
+    assert as_pairs(table) == {*ROWS, ("the app", "bad"), ("The app!", "very_good")}
+    assert table.rows.set_index("text")["feedback"].to_dict() == {
+        **dict.fromkeys([text for text, _ in [*ROWS, ("the app", "bad")]], False),
+        "The app!": True,
+    }
 
 
-def test_feedback_on_a_holdout_text_stays_in_the_holdout(store: Store, tmp_path: Path) -> None:
+def test_feedback_takes_the_named_split_of_its_text(store: Store, tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", [*ROWS, ("the app", "bad")])
     write_csv(tmp_path / "test.csv", [("the app", "bad"), ("the end", "bad")])
     tell(store, "m1", "the app", "very_good")
-    rows = load(f"{tmp_path}+feedback", SPEC, store=store).rows.set_index("text")
-    assert rows.loc["the app", ["label", "split"]].tolist() == ["very_good", "test"]
+    rows = load(f"{tmp_path}+feedback", SPEC, store=store).rows
+    assert rows.loc[rows["feedback"], ["label", "split"]].to_numpy().tolist() == [["very_good", "test"]]
+
+
+def test_feedback_counts_from_its_message_or_else_from_its_label(store: Store) -> None:
+    for number, (text, label) in enumerate(ROWS):
+        tell(store, f"m{number}", text, label)
+    later = NOW + timedelta(days=1)
+    store.record([ScoredMessage(Message("m9", "no time", None, None, None, None, NOW), ())])
+    store.add_feedback([Feedback("m9", SPEC.name, "bad", "ann", later, suggested=True)])
+    rows = load("feedback", SPEC, store=store).rows.set_index("message_id")
+    assert rows["feedback"].all()
+    assert rows.loc["m0", "told_at"] == pd.Timestamp(NOW)
+    assert rows.loc["m9", "told_at"] == pd.Timestamp(later)
+    assert rows.index[rows["suggested"]].tolist() == ["m9"]
+
+
+def test_a_suggested_label_never_stands_against_another(store: Store, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "a.csv", [*ROWS, ("the app", "bad")])
+    for message_id, text in (("m1", "The app!"), ("m2", "the shop"), ("m3", "The shop!")):
+        store.record([ScoredMessage(Message(message_id, text, None, None, None, NOW, NOW), ())])
+    store.add_feedback(
+        [
+            Feedback(message_id, SPEC.name, label, "ann", NOW, suggested=suggested)
+            for message_id, label, suggested in (
+                ("m1", "very_good", True),
+                ("m2", "bad", False),
+                ("m3", "very_good", True),
+            )
+        ]
+    )
+    table = load(f"{file}+feedback", SPEC, store=store)
+    assert as_pairs(table) == {*ROWS, ("the app", "bad"), ("the shop", "bad")}
+    assert counts(table) == {"suggested": 2}
+
+
+def test_messages_sent_at_or_after_rows_until_are_left_out(store: Store) -> None:
+    for number, (text, label) in enumerate(ROWS):
+        tell(store, f"m{number}", text, label, NOW - timedelta(days=2))
+    tell(store, "m9", "a new one", "bad", NOW - timedelta(days=1))
+    whole = load("feedback", SPEC, store=store, until=NOW)
+    assert "a new one" in set(whole.rows["text"])
+    early = load("feedback", SPEC, store=store, until=NOW, rows_until=NOW - timedelta(days=1))
+    assert as_pairs(early) == set(ROWS)
+    assert counts(early) == {"after_until": 1}
 
 
 def test_no_feedback_yet_is_no_error_beside_another_source(store: Store, tmp_path: Path) -> None:
