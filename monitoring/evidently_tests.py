@@ -104,7 +104,7 @@ def columns(
             side.take((side.frame["segment"] == signal.segment).to_numpy()) for side in (reference, current)
         )
         made += _columns_of(signal, _Sides(first, second, spec.drift.segment_rows, spec), None)
-    return made
+    return list({one.column: one for one in made}.values())  # long names of segments may be cut to the same
 
 
 def frames(shown: Sequence[Shown], rows: tuple[int, int]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 
 from monitoring.audit import AuditResult
 from monitoring.estimate import Estimate
@@ -88,11 +89,7 @@ def render(
     """
     own = [signal for signal in verdict.signals if signal.segment is None]
     segments = sorted((signal for signal in verdict.signals if signal.segment is not None), key=_worst_first)
-    environment = Environment(
-        autoescape=True, loader=FileSystemLoader(_TEMPLATES), trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"sentence": _sentence, "points": _points, "name": _name, "p": _chance, "ago": _ago}
-    return environment.get_template("drift.html").render(
+    return _template().render(
         v=verdict,
         spec=spec,
         story=story,
@@ -110,6 +107,15 @@ def render(
         fell=[term for term in story.terms if term.z < 0],
         history=_history(spec, verdict, story.history),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, loader=FileSystemLoader(_TEMPLATES), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"sentence": _sentence, "points": _points, "name": _name, "p": _chance, "ago": _ago}
+    return environment.get_template("drift.html")
 
 
 def _days(spec: TaskSpec, verdict: DriftVerdict, story: Story) -> dict[str, float] | None:

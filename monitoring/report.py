@@ -125,12 +125,12 @@ def _run_evidently(
         snapshot = report.run(second, first, name=name, timestamp=verdict.window_end)
         snapshot.save_html(str(html))
         if workspace is not None:
-            _keep(snapshot, spec, workspace)
+            keep_run(snapshot, spec, workspace)
         found: dict[str, Any] = json.loads(snapshot.json())
     return found
 
 
-def _keep(snapshot: Any, spec: TaskSpec, workspace: Path) -> None:
+def keep_run(snapshot: Any, spec: TaskSpec, workspace: Path) -> None:
     """Add `snapshot` to the task's project of a local Evidently workspace.
 
     The project's id follows from the task's name, so that two processes mean the same one; files are moved in once they

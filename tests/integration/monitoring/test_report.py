@@ -1,26 +1,32 @@
 """The report with the real Evidently, and windows read from real places."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from monitoring.audit import AuditResult
 from monitoring.drift import judge
-from monitoring.policy import decide_retrain
-from monitoring.report import CARRIERS, DOMAIN, write_report
-from monitoring.windows import OTHER_VERSION, Window, current_window, read_reference, window
-from undertone.errors import DataError
-from undertone.model_folder import REFERENCE
-from undertone.records import Message, Prediction, ScoredMessage
+from monitoring.estimate import Estimate
+from monitoring.evidently_tests import COLUMNS, columns
+from monitoring.policy import Asked, RetrainDecision
+from monitoring.report import Past, Story, keep_run, write_report
+from monitoring.terms import Term
+from monitoring.windows import Window, current_window, window
+from undertone.form import FORM
+from undertone.records import DriftVerdict, Finding, Message, Prediction, ScoredMessage
 from undertone.store import Store
 from undertone.tasks import get_task
 
 SPEC = get_task("sentiment")
 NOW = datetime(2026, 10, 12, tzinfo=UTC)
 MARKER = "zzz-secret-customer-words"
+DECISION = RetrainDecision(True, "audited drop", "an audit confirms it", 20.0, policy_sha256="fedcba987654" + "3" * 52)
 
 
 def rows(seed: int, count: int = 600, shift: float = 0.0, **columns) -> list[dict]:
@@ -29,23 +35,57 @@ def rows(seed: int, count: int = 600, shift: float = 0.0, **columns) -> list[dic
     vectors = (random.normal(size=(count, 16)) + shift).astype("<f2")
     return [
         {
+            "message_id": f"m{number}",
             "label": SPEC.labels[int(p.argmax())],
             "probabilities": p.tolist(),
             "confidence": float(p.max()),
             "length": int(random.integers(10, 200)),
+            "words": int(random.integers(2, 40)),
+            "upper": float(random.random() * 0.2),
+            "marks": float(random.random() * 0.1),
+            "language": "en",
             "channel": str(random.choice(["chat", "email"])),
             "segment": "starter",
             "embedding": vector.tobytes(),
         }
         | columns
-        for p, vector in zip(probabilities, vectors, strict=True)
+        for number, (p, vector) in enumerate(zip(probabilities, vectors, strict=True))
     ]
 
 
-def report_on(reference: Window, current: Window, into: Path):
+def side(seed: int, *, right: float | None = None, **columns) -> Window:
+    """A window; `right`: the share of answers that an import agreed with, which counts as late label and as review."""
+    made = rows(seed, **columns)
+    if right is not None:
+        for number, row in enumerate(made):
+            agreed = number < right * len(made)
+            row["truth"] = row["label"] if agreed else next(word for word in SPEC.labels if word != row["label"])
+            row["origin"] = "import"
+    return window(made, SPEC)
+
+
+def report_on(reference: Window, current: Window, into: Path, story: Story | None = None, **options):
     verdict = judge(SPEC, reference, current, model_version=3, start=NOW - timedelta(days=7), end=NOW)
-    decision = decide_retrain(SPEC.cadence, now=NOW, last_model_at=NOW - timedelta(days=20), verdict=verdict)
-    return verdict, write_report(SPEC, reference, current, verdict, into, decision=decision, synthetic=True)
+    story = Story(DECISION, synthetic=True) if story is None else story
+    return verdict, write_report(SPEC, reference, current, verdict, into, story=story, **options)
+
+
+def evidently_agrees(verdict: DriftVerdict, content: dict) -> None:
+    """Every signal's effect stands in Evidently's metrics; its test fails where the signal counts and only there."""
+    assert content["evidently_problem"] == ""
+    values = {metric["config"].get("column"): metric["value"] for metric in content["evidently"]["metrics"]}
+    tests = {
+        test["name"].removeprefix("Value Drift for column "): test["status"]
+        for test in content["evidently"]["tests"][1:]
+    }
+    expected = {}
+    for signal in verdict.signals:
+        segment = f", segment {signal.segment}" if signal.segment else ""
+        names = [f"{name}{segment}" for name in (FORM if signal.name == "form" else [COLUMNS[signal.name]])]
+        (tested,) = [name for name in names if name in tests]
+        assert float(values[tested]) == pytest.approx(signal.effect, abs=1e-9)
+        expected[tested] = "FAIL" if signal.fired else "SUCCESS"
+    assert tests == expected
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -57,126 +97,315 @@ def test_evidently_imports() -> None:
 
 
 def test_the_report_says_what_the_verdict_says(tmp_path: Path) -> None:
-    verdict, files = report_on(window(rows(1), SPEC), window(rows(2, shift=0.5), SPEC), tmp_path)
+    current = rows(2, shift=0.5)
+    for row in current[:50]:
+        row["embedding"] = None  # gaps that one signal does not see
+    verdict, files = report_on(side(1), window(current, SPEC), tmp_path)
     assert [path.name for path in files.paths()] == ["index.html", "report.json", "evidently.html"]
     content = json.loads(files.json.read_text())
+    evidently_agrees(verdict, content)
     auc = next(signal.effect for signal in verdict.signals if signal.name == "embedding")
-    metrics = content["evidently"]["metrics"]
-    found = next(metric for metric in metrics if DOMAIN in json.dumps(metric.get("config", metric)))
-    assert float(found["value"]) == pytest.approx(auc, abs=1e-6)
-    tests = json.dumps(content["evidently"]["tests"])
-    assert DOMAIN in tests
-    assert content["verdict"]["verdict"] == "drifted"
-    assert content["decision"] == {
-        "retrain": True, "rule": "drift", "reason": content["decision"]["reason"], "days_since": 20.0
-    }  # fmt: skip
+    assert content["verdict"]["verdict"] == verdict.verdict == "warn"
+    assert content["verdict"]["level"] == verdict.level == "severe"
+    assert content["story"]["decision"]["rule"] == "audited drop"
+    assert files.html is not None
+    assert files.html.read_text().count("Data drift detected") == sum(signal.fired for signal in verdict.signals)
     page = files.page.read_text()
-    assert len(page) < 300_000
+    assert len(page.encode()) < 300_000
     for words in (
         "sentiment, version 3",
-        "drifted",
+        'class="tag warn">warn<',
         "Retrain.",
+        "audited drop",
+        "An audit confirms it.",
+        "fedcba987654<",
+        verdict.policy_sha256[:12],
         f"{auc:.3f}",
         "Synthetic",
         "evidently.html",
         "600 messages",
+        "20 days since training",
     ):
         assert words in page
     assert "<script" not in page
 
 
 @pytest.mark.parametrize(
-    ("shift", "columns"),
+    ("before", "now", "expected"),
     [
-        (0.0, {}),
-        (0.5, {}),
-        (0.0, {"length": 150}),
-        (0.0, {"label": "positive"}),
-        (0.0, {"channel": "letter", "segment": "new"}),
+        ({"right": 0.9}, {"right": 0.9}, set()),
+        ({}, {"length": 150, "label": "positive"}, {"form", "labels"}),
+        (
+            {"right": 0.9},
+            {"right": 0.5, "channel": "letter", "segment": "new"},
+            {"channels", "segments", "late labels", "disagreement"},
+        ),
     ],
-    ids=["quiet", "topic", "length", "labels", "mix"],
+    ids=["quiet", "form and labels", "mixes and late labels"],
 )
-def test_evidently_shows_our_numbers_and_our_decisions(tmp_path: Path, shift: float, columns: dict) -> None:
-    verdict, files = report_on(window(rows(1), SPEC), window(rows(2, shift=shift, **columns), SPEC), tmp_path)
-    found = json.loads(files.json.read_text())["evidently"]
-    values = {metric["config"].get("column"): metric["value"] for metric in found["metrics"]}
-    failed = {CARRIERS[s.name] for s in verdict.signals if s.fired}
-    tested = {CARRIERS[s.name] for s in verdict.signals if not s.name.endswith(" mix")}
-    for signal in verdict.signals:
-        assert float(values[CARRIERS[signal.name]]) == pytest.approx(signal.effect, abs=1e-9)
-    drift = {t["name"].removeprefix("Value Drift for column "): t["status"] for t in found["tests"][1:]}
-    assert set(drift) == tested
-    assert {name for name, status in drift.items() if status == "FAIL"} == failed
-    assert files.html is not None
-    assert files.html.read_text().count("Data drift detected") == len(failed)
+def test_evidently_shows_our_numbers_and_our_decisions(
+    tmp_path: Path, before: dict, now: dict, expected: set[str]
+) -> None:
+    verdict, files = report_on(side(1, **before), side(2, **now), tmp_path)
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
+    assert {signal.name for signal in verdict.signals if signal.fired} == expected
 
 
 def test_what_chance_explains_fails_nowhere(tmp_path: Path) -> None:
-    """An effect over its floor with a p-value that chance explains: Evidently's own methods would fail it."""
-    floors = SPEC.drift.model_copy(update={"length_wasserstein": 0.1, "confidence_wasserstein": 0.05})
-    spec = SPEC.model_copy(update={"drift": floors})
-    first, second = window(rows(1), spec), window(rows(2), spec)
+    """Effects over their floors, with p-values that chance explains, one of them only after Holm's correction."""
+    first, second = side(1), side(2, shift=0.09)
+    low = {name: floor.model_copy(update={"warn": 0.0}) for name, floor in SPEC.drift.floors.items()}
+    verdict = judge(SPEC, first, second, model_version=3, start=NOW, end=NOW, floors=low)
+    mmd = next(signal for signal in verdict.signals if signal.name == "mmd")
+    between = SPEC.drift.model_copy(update={"alpha": (mmd.p_value + mmd.adjusted_p) / 2, "floors": low})
+    spec = SPEC.model_copy(update={"drift": between})
     verdict = judge(spec, first, second, model_version=3, start=NOW, end=NOW)
-    assert any(s.effect >= s.floor > 0 and not s.fired for s in verdict.signals)
+    assert not next(signal for signal in verdict.signals if signal.name == "mmd").fired
+    assert mmd.p_value < between.alpha
+    assert sum(s.effect >= s.floor and not s.fired for s in verdict.signals) > 3
     files = write_report(spec, first, second, verdict, tmp_path)
-    assert {test["status"] for test in json.loads(files.json.read_text())["evidently"]["tests"]} == {"SUCCESS"}
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
 
 
-def test_missing_embeddings_leave_gaps_and_the_same_number(tmp_path: Path) -> None:
-    current = rows(2, shift=0.5)
-    for row in current[:50]:
-        row["embedding"] = None
-    verdict, files = report_on(window(rows(1), SPEC), window(current, SPEC), tmp_path)
-    metrics = json.loads(files.json.read_text())["evidently"]["metrics"]
-    found = next(metric["value"] for metric in metrics if metric["config"].get("column") == DOMAIN)
-    assert float(found) == pytest.approx(verdict.signals[0].effect, abs=1e-9)
-    assert verdict.signals[0].name == "embedding"
+def test_segments_that_fired_have_their_tests(tmp_path: Path) -> None:
+    before, now = rows(1), rows(2)
+    for number, row in enumerate([*before, *now]):
+        row["segment"] = "pro" if number % 3 else "starter"
+        if number >= len(before) and row["segment"] == "pro":
+            row["length"] = row["length"] * 3
+    verdict, files = report_on(window(before, SPEC), window(now, SPEC), tmp_path)
+    assert {(signal.name, signal.segment) for signal in verdict.signals if signal.segment} == {("form", "pro")}
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
+    assert "Those that fired" in files.page.read_text()
 
 
-@pytest.mark.parametrize("sizes", [(600, 1), (600, 499), (1, 600)])
+def test_a_model_without_an_encoder_is_tested_by_its_words_and_keeps_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    texts = tuple(
+        [f"{MARKER} {' '.join(random.choice(words, 6))}" for _ in range(600)]
+        for words in (["bill", "paid", "late", "cost", "plan"], ["flight", "gate", "late", "seat", "plan"])
+    )
+    first, second = side(1, embedding=None), side(2, embedding=None)
+    verdict = judge(SPEC, first, second, model_version=3, start=NOW, end=NOW, texts=texts)
+    files = write_report(SPEC, first, second, verdict, tmp_path, texts=texts)
+    assert any(signal.name == "text" and signal.fired for signal in verdict.signals)
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
+    for path in files.paths():
+        assert MARKER not in path.read_text()
+    assert COLUMNS["text"] not in [shown.column for shown in columns(SPEC, first, second, verdict)]
+
+
+def test_counts_are_of_all_rows_where_the_frame_is_a_sample(tmp_path: Path) -> None:
+    current = replace(
+        side(2),
+        total=90_000,
+        counts={"label": {"negative": 80_000, "positive": 10_000}, "channel": {"fax": 3}, "segment": {}},
+        labelled=(20_000, 30_000),
+    )
+    verdict, files = report_on(replace(side(1), labelled=(560, 600)), current, tmp_path)
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
+    page = files.page.read_text()
+    for words in ("90,000 messages", "600 of them tested", "88.9 %", "This window has none of them"):
+        assert words in page
+
+
+@pytest.mark.parametrize("sizes", [(600, 1), (600, 499), (1, 600), (600, 0), (0, 600), (0, 0)])
 def test_too_few_is_contradicted_by_no_green_test(tmp_path: Path, sizes: tuple[int, int]) -> None:
-    verdict, files = report_on(window(rows(1, sizes[0]), SPEC), window(rows(2, sizes[1]), SPEC), tmp_path)
+    verdict, files = report_on(side(1, count=sizes[0]), side(2, count=sizes[1]), tmp_path)
     assert verdict.verdict == "too_few"
     assert files.paths() == [files.page, files.json]
     assert json.loads(files.json.read_text())["evidently"] is None
+    assert ">too few<" in files.page.read_text()
 
 
 def test_the_page_shows_the_segments_that_changed(tmp_path: Path) -> None:
-    before, now = rows(1), rows(2)
+    before, now = rows(1, 40), rows(2, 40)  # too few for Evidently; the page counts them all the same
     for index, row in enumerate(before):
         row["segment"] = f"an old and rather long segment {index % 20:02d}"
     for row in now:
         row["segment"] = "zebra"
     _, files = report_on(window(before, SPEC), window(now, SPEC), tmp_path)
     page = files.page.read_text()
-    assert "zebra" in page
+    assert "New, unknown to the reference: <strong>zebra</strong>" in page
     assert "9 more are not shown" in page
     assert "an old and rather long segment 00" in page
 
 
 @pytest.mark.parametrize(
-    "columns",
-    [{"channel": None, "segment": None}, {"embedding": None}, {"label": "positive"}, {"length": None}],
-    ids=["no channels", "no embeddings", "one class", "no lengths"],
+    "gone",
+    [
+        {"channel": None, "segment": None, "embedding": np.ones(8, "<f2").tobytes(), "length": None},
+        {"embedding": None, **dict.fromkeys(FORM)},
+    ],
+    ids=["no channels, no lengths, vectors of another width", "no embeddings, no form"],
 )
-def test_one_bad_column_does_not_end_the_report(tmp_path: Path, columns: dict) -> None:
-    _, files = report_on(window(rows(1), SPEC), window(rows(2, **columns), SPEC), tmp_path)
+def test_what_one_side_lacks_does_not_end_the_report(tmp_path: Path, gone: dict) -> None:
+    verdict, files = report_on(side(1), side(2, **gone), tmp_path)
     assert files.html is not None
     assert files.html.stat().st_size > 100_000
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
 
 
-def test_an_empty_window_is_reported_as_too_few(tmp_path: Path) -> None:
-    verdict, files = report_on(window(rows(1), SPEC), window([], SPEC), tmp_path)
-    assert verdict.verdict == "too_few"
+def test_two_windows_of_one_and_the_same_row_are_reported(tmp_path: Path) -> None:
+    same = window([{**rows(1, 1)[0], "length": 5}] * 600, SPEC)
+    verdict, files = report_on(same, same, tmp_path)
+    assert verdict.verdict == "stable"
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
+
+
+def test_a_report_without_evidently_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A workspace that cannot be made stops Evidently's part, and neither the page nor the watch."""
+    (tmp_path / "file").write_text("in the way")
+    verdict, files = report_on(side(1), side(2), tmp_path / "out", evidently_workspace=tmp_path / "file" / "workspace")
     assert files.html is None
-    assert "too few" in files.page.read_text()
+    assert "Evidently's report could not be made: NotADirectoryError" in files.page.read_text()
+    assert json.loads(files.json.read_text())["verdict"]["verdict"] == verdict.verdict
+    assert "could not be made" in caplog.text
 
 
-def test_what_customers_name_is_escaped(tmp_path: Path) -> None:
-    evil = "<img src=x onerror=alert(1)>"
-    _, files = report_on(window(rows(1), SPEC), window(rows(2, segment=evil), SPEC), tmp_path)
-    assert evil not in files.page.read_text()
-    assert "&lt;img" in files.page.read_text()
+def test_what_customers_name_is_escaped_and_cut(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    history = [Past(NOW - timedelta(hours=n), "act", "act", 600, {"embedding": 0.7}) for n in range(2_000, 0, -1)]
+    story = Story(
+        replace(DECISION, reason=evil * 900, rule=evil),
+        history=tuple(history),
+        approver=evil,
+        overrides=(Asked(evil, evil, NOW),),
+        terms=(Term(evil, 0.1, 0.2, 5.0),),
+        examples=(evil,),
+    )
+    now = rows(2)
+    for number, row in enumerate(now):
+        row["segment"] = row["channel"] = evil if number % 2 else f"{number}" * 2_000
+    current = window(now, SPEC)
+    verdict = judge(SPEC, side(1), current, model_version=3, start=NOW, end=NOW)
+    found = Finding("missing", evil, evil, 1.0, 0.2)
+    verdict = replace(verdict, quality=(found,), reason=evil, vanished_segments=(evil,))
+    files = write_report(SPEC, side(1), current, verdict, tmp_path, story=story)
+    page = files.page.read_text()
+    assert len(page.encode()) < 300_000
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;img" in page
+    evidently_agrees(verdict, json.loads(files.json.read_text()))
+    assert files.html is not None
+    assert "<script>alert" not in files.html.read_text()
+    assert "<img src=x" not in files.html.read_text()
+
+
+AUDIT = AuditResult(
+    "sentiment", 3, 400, 400, True, 0.68, 0.66, 0.73, 0.72, 0.05, (0.02, 0.08), 0.06, (0.03, 0.09), True,
+    NOW - timedelta(days=9), NOW - timedelta(days=3),
+)  # fmt: skip
+RULED_OUT = replace(AUDIT, accuracy_interval=(-0.02, 0.03), macro_f1_interval=(-0.02, 0.05))
+ESTIMATE = Estimate(0.71, 0.69, -0.013, -0.016, 600)
+
+
+@pytest.mark.parametrize(
+    ("story", "said", "unsaid"),
+    [
+        (Story(), ["not known", "Approver not known", "None was taken"], ["tone-good", "estimated:"]),
+        (
+            Story(estimate=ESTIMATE),
+            ["estimated: cannot see a change of concept", "−1.3 points", "nobody knows how far"],
+            ["tone-good", "tone-bad"],
+        ),
+        (Story(estimate=replace(ESTIMATE, error=0.082)), ["8.2 points off the audits"], ["tone-good"]),
+        (
+            Story(audit=AUDIT, estimate=ESTIMATE),
+            ["A drop, confirmed", "tone-bad", "−5.0 points", "−8.0 to −2.0", "given 3 days ago", "9 days ago"],
+            ["estimated:"],
+        ),
+        (
+            Story(audit=replace(AUDIT, rows=120, complete=False, confirmed=False), estimate=ESTIMATE),
+            ["120 of 400 labels", "Too few yet to be evidence", "estimated: cannot see a change of concept"],
+            ['class="big tone-'],
+        ),
+        (
+            Story(audit=replace(RULED_OUT, confirmed=False)),
+            ["No drop of 6.0 points", "tone-good"],
+            ["tone-bad"],
+        ),
+        (
+            Story(audit=replace(AUDIT, confirmed=False, accuracy_interval=(-0.02, 0.09))),
+            ["No drop shown"],
+            ['class="big tone-'],
+        ),
+        (
+            Story(
+                replace(DECISION, retrain=False, ask_labels=True, days_since=None), trained_at=NOW - timedelta(days=33),
+                approver="anna", approved_at=NOW - timedelta(days=32), override=True, asked_labels=200,
+                overrides=(Asked("omar", "support asked for it", NOW - timedelta(days=1)),),
+                terms=(Term("delayed", 0.0, 0.081, 14.0), Term("parcel", 0.09, 0.02, -9.0)), examples=("message-17",),
+                history=(Past(NOW - timedelta(days=7), "stable", "none", 700, {"embedding": 0.51}),),
+            ),
+            ["No retrain.", "200 messages wait", "33 days since training", "anna", "over the gate's refusal",
+             "omar", "Support asked for it.", "delayed", "8.1 %", "parcel", "message-17",
+             "undertone drift examples sentiment", "2026-10-05: stable"],
+            [],
+        ),
+    ],
+    ids=["nothing", "estimate", "tracked estimate", "audit", "audit under way", "ruled out", "unclear", "people"],
+)  # fmt: skip
+def test_page_one_tells_the_story_and_no_more(tmp_path: Path, story: Story, said: list, unsaid: list) -> None:
+    _, files = report_on(side(1, count=20), side(2, count=20), tmp_path, story)
+    page = files.page.read_text().partition("<main>")[2]
+    for words in said:
+        assert words in page
+    for words in unsaid:
+        assert words not in page
+
+
+def test_a_broken_upstream_comes_before_the_decision(tmp_path: Path) -> None:
+    first, second = side(1, count=20), side(2, count=20)
+    found = Finding("truncated", "the chat gateway", "41 % of messages are cut", 0.41, 0.1)
+    verdict = judge(SPEC, first, second, model_version=3, start=NOW, end=NOW, quality=[found])
+    page = write_report(SPEC, first, second, verdict, tmp_path, story=Story(DECISION)).page.read_text()
+    assert 0 < page.index("Broken upstream") < page.index("the chat gateway") < page.index("<h3>Decision</h3>")
+
+
+def test_a_clock_that_moved_back_shows_no_window_twice(tmp_path: Path) -> None:
+    past = tuple(Past(NOW + timedelta(days=n), "act", "act", 600) for n in (-7, 0, 7))
+    _, files = report_on(side(1, count=20), side(2, count=20), tmp_path, Story(history=past))
+    assert files.page.read_text().count("alone act") == 1
+
+
+def test_a_workspace_keeps_the_runs_of_all_processes_in_one_project_without_data(tmp_path: Path) -> None:
+    import warnings
+
+    place = tmp_path / "workspace"
+    report_on(side(1), side(2), tmp_path / "report", evidently_workspace=place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import Dataset, Report
+        from evidently.metrics import RowCount
+        from evidently.ui.workspace import Workspace
+    snapshot = Report([RowCount()]).run(Dataset.from_pandas(pd.DataFrame({"a": [1]})), None)
+    other = SPEC.model_copy(update={"name": "other"})
+    start = get_context("fork").Barrier(2)
+    writers = [get_context("fork").Process(target=_write_runs, args=(start, snapshot, other, place)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+
+    workspace = Workspace.create(str(place))
+    runs = {project.name: (project.id, workspace.list_runs(project.id)) for project in workspace.list_projects()}
+    assert {name: len(found) for name, (_, found) in runs.items()} == {"sentiment drift": 1, "other drift": 10}
+    project, (run,) = runs["sentiment drift"]
+    kept = workspace.get_run(project, run)
+    assert kept.timestamp == NOW.replace(tzinfo=kept.timestamp.tzinfo)
+    assert kept.metadata["verdict"] == "stable"
+    names = sorted(str(path.relative_to(place / str(project))) for path in (place / str(project)).rglob("*.*"))
+    assert names == ["dashboard.json", "metadata.json", f"snapshots/{run}.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "workspace"]
+
+
+def _write_runs(start, snapshot, spec, place: Path) -> None:
+    start.wait(30)
+    for _ in range(5):
+        keep_run(snapshot, spec, place)
 
 
 @pytest.fixture
@@ -211,53 +440,3 @@ def test_a_window_from_the_store_holds_one_version_and_no_text(store: Store, tmp
     assert "550 scored by another version" in verdict.reason
     for path in files.paths():
         assert MARKER not in path.read_text()
-
-
-def test_a_young_version_is_found_behind_an_older_ones_rows(store: Store) -> None:
-    """The store samples before it knows of versions: a small share of the window is still enough."""
-    record(store, 1_500, 1, "old")
-    record(store, 700, 2, "new")
-    spec = SPEC.model_copy(update={"drift": SPEC.drift.model_copy(update={"max_rows": 600})})
-    bounds = NOW - timedelta(days=7), NOW
-    current = current_window(store, spec, *bounds, model_version=2)
-    assert current.rows == 600
-    again = current_window(store, spec, *bounds, model_version=2)
-    pd.testing.assert_frame_equal(current.frame, again.frame)
-    assert current_window(store, spec, *bounds, model_version=3).left_out == {OTHER_VERSION: 2_200}
-
-
-def test_a_large_reference_is_sampled_alike_each_time(tmp_path: Path) -> None:
-    path = tmp_path / REFERENCE
-    path.parent.mkdir(parents=True)
-    pd.DataFrame(rows(1, 900)).to_parquet(path)
-    spec = SPEC.model_copy(update={"drift": SPEC.drift.model_copy(update={"max_rows": 600})})
-    first, second = read_reference(tmp_path, spec), read_reference(tmp_path, spec)
-    assert first.rows == 600
-    pd.testing.assert_frame_equal(first.frame, second.frame)
-
-
-def test_windows_partition_time(store: Store) -> None:
-    record(store, 300, 1, "m")
-    start, end = NOW - timedelta(hours=100), NOW
-    middle = start + timedelta(hours=37)
-    whole, first, second = (
-        current_window(store, SPEC, *bounds, model_version=1).rows
-        for bounds in ((start, end), (start, middle), (middle, end))
-    )
-    assert whole == first + second == 300
-
-
-def test_a_reference_round_trips_and_a_broken_one_is_told(tmp_path: Path) -> None:
-    path = tmp_path / REFERENCE
-    with pytest.raises(DataError, match="undertone train sentiment"):
-        read_reference(tmp_path, SPEC)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"not parquet")
-    with pytest.raises(DataError):
-        read_reference(tmp_path, SPEC)
-    pd.DataFrame(rows(1)).drop(columns="channel").to_parquet(path)
-    with pytest.raises(DataError):
-        read_reference(tmp_path, SPEC)
-    pd.DataFrame(rows(1)).to_parquet(path)
-    reference = read_reference(tmp_path, SPEC)
-    assert (reference.rows, reference.embeddings.shape) == (600, (600, 16))
