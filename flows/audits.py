@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.audit import AuditResult, assess, audit_size, draw, measured
+from monitoring.audit import AuditResult, assess, audit_size, draw, measured, opened
 from monitoring.windows import Window
 from undertone.errors import DataError
 from undertone.records import DriftVerdict, utc
@@ -27,8 +27,9 @@ UNKNOWN_ACCURACY = 0.75
 def draw_audit(workspace: Workspace, spec: TaskSpec, verdict: DriftVerdict, reference: Window, now: datetime) -> int:
     """Where `verdict` warns at least, top its version's audit up with random messages of its window.
 
-    Audits are pooled over windows: what was drawn in the last ``max_age_days`` counts, at most ``per_window`` come from
-    one window, and a window that was drawn from is not drawn from again. Leaves a ledger row "audit_drawn".
+    An audit is pooled over the windows of one incident (`monitoring.audit.opened`): what was drawn since it began, and
+    in the last ``max_age_days``, counts; at most ``per_window`` come from one window, and a window that was drawn from
+    is not drawn from again. Open items of audits before that are withdrawn. Leaves a ledger row "audit_drawn".
 
     Returns:
         How many messages went to the reviewers.
@@ -36,9 +37,10 @@ def draw_audit(workspace: Workspace, spec: TaskSpec, verdict: DriftVerdict, refe
     if not verdict.drifted:
         return 0
     now, version, queue = utc(now), verdict.model_version, Reviews(workspace.store)
+    since = _since(workspace, spec, version, verdict, now)
     batch = f"{spec.name}-{version}-{verdict.window_end:%Y-%m-%d}"
     wanted = wanted_labels(spec, reference)
-    there = queue.drawn(spec.name, version, _oldest(spec, now), now)
+    there = queue.drawn(spec.name, version, since, now)
     picks, new = queue.batch(spec.name, batch), 0
     if not picks:
         count = min(wanted - there, spec.audit.per_window)
@@ -49,6 +51,7 @@ def draw_audit(workspace: Workspace, spec: TaskSpec, verdict: DriftVerdict, refe
         new = queue.add(spec.name, batch, "audit", picks, version=version, asked_at=now)
         if not new:  # an empty window, or another watch that was first
             return 0
+        queue.withdraw(spec.name, version, since, now)
     # also for a batch whose watch was killed between the queue and the ledger
     told = workspace.ledger.entries(spec.name, ["audit_drawn"], version=version)
     if all(row.payload["batch"] != batch for row in told):
@@ -72,22 +75,35 @@ def draw_audit(workspace: Workspace, spec: TaskSpec, verdict: DriftVerdict, refe
 
 
 def audit_of(
-    workspace: Workspace, spec: TaskSpec, version: int, reference: Window, now: datetime
+    workspace: Workspace,
+    spec: TaskSpec,
+    version: int,
+    reference: Window,
+    now: datetime,
+    verdict: DriftVerdict | None = None,
 ) -> AuditResult | None:
     """What the audited labels of `version` say at `now`; complete for the first time, it goes into the ledger.
 
     The ledger row "audit" holds the result, its batches, and how far the newest estimate without labels was off.
+
+    Args:
+        verdict: of the watch that asks, where the ledger does not have it yet.
     """
-    answers = audited_answers(workspace.store, spec, version, now)
+    now = utc(now)
+    since = _since(workspace, spec, version, verdict, now)
+    answers = audited_answers(workspace.store, spec, version, now, since)
     result = read_audit(spec, version, reference, answers)
     if result is not None and result.complete:
-        _record(workspace, result, sorted({answer.batch for answer in answers}), utc(now))
+        _record(workspace, result, sorted({answer.batch for answer in answers}), now)
     return result
 
 
-def audited_answers(store: Store, spec: TaskSpec, version: int, now: datetime) -> list[AuditedAnswer]:
-    """Labelled audit items of `version`, pooled over windows drawn at most ``max_age_days`` before `now`."""
-    return Reviews(store).audited(spec.name, version, _oldest(spec, utc(now)), now)
+def audited_answers(
+    store: Store, spec: TaskSpec, version: int, now: datetime, since: datetime | None = None
+) -> list[AuditedAnswer]:
+    """Labelled audit items of `version`, pooled over windows drawn at `since` or later, never ``max_age_days`` ago."""
+    oldest = _oldest(spec, utc(now))
+    return Reviews(store).audited(spec.name, version, max(since or oldest, oldest), now)
 
 
 def read_audit(spec: TaskSpec, version: int, reference: Window, answers: list[AuditedAnswer]) -> AuditResult | None:
@@ -171,6 +187,12 @@ def _estimated(workspace: Workspace, result: AuditResult, now: datetime) -> floa
         if found is not None:
             return float(found)
     return None
+
+
+def _since(workspace: Workspace, spec: TaskSpec, version: int, verdict: DriftVerdict | None, now: datetime) -> datetime:
+    """From when on drawn messages count."""
+    looks = workspace.ledger.entries(spec.name, ["drift"], version=version, until=now)
+    return max(opened(looks, verdict, now) or _oldest(spec, now), _oldest(spec, now))
 
 
 def _oldest(spec: TaskSpec, now: datetime) -> datetime:

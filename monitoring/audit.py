@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import heappush, heappushpop
 from statistics import NormalDist
 from typing import Any
@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.windows import Window
+from undertone.records import LEVELS, DriftVerdict, LedgerEntry
 from undertone.reviews import AuditedAnswer, Pick
 from undertone.tasks import AuditPolicy, TaskSpec
 
 RESAMPLES = 2_000
+
+#: Verdicts that buy an audit.
+WARNINGS = ("warn", "act", "severe")
 
 #: Strata with fewer audited labels are resampled as one: a resample of one or two rows knows no spread.
 STRATUM_ROWS = 5
@@ -85,6 +89,38 @@ def audit_size(policy: AuditPolicy, accuracy: float) -> int:
     noise = NormalDist().inv_cdf(1 - policy.level) * math.sqrt(before * (1 - before))
     noise += NormalDist().inv_cdf(policy.power) * math.sqrt(after * (1 - after))
     return max(FEWEST, math.ceil((noise / policy.drop) ** 2))
+
+
+def opened(looks: Sequence[LedgerEntry], verdict: DriftVerdict | None, now: datetime) -> datetime | None:
+    """When the incident began that an audit at `now` is about; audits drawn before it say nothing of it.
+
+    An incident is a run of watches that warned, none later than one and a half windows after the one before. It counts
+    from the first of them that reached its highest level: that all was well while a difference was small does not tell
+    that all is well now that it is large.
+
+    Args:
+        looks: ledger rows of kind "drift" of one version, oldest first.
+        verdict: of the watch at `now`, which the ledger does not have yet; None: it has.
+
+    Returns:
+        None where no watch ever warned.
+    """
+    warned: list[tuple[datetime, int, timedelta]] = []
+    for row in looks:
+        if row.payload.get("verdict") in WARNINGS and "window" in row.payload:
+            start, end = map(datetime.fromisoformat, row.payload["window"])
+            warned.append((row.at, LEVELS.index(row.payload.get("level", "none")), end - start))
+    if verdict is not None and verdict.drifted:
+        warned.append((now, LEVELS.index(verdict.level), verdict.window_end - verdict.window_start))
+    if not warned:
+        return None
+    run = [warned[-1]]
+    for look in reversed(warned[:-1]):
+        if run[-1][0] - look[0] > 1.5 * run[-1][2]:
+            break
+        run.append(look)
+    highest = max(level for _, level, _ in run)
+    return min(at for at, level, _ in run if level == highest)
 
 
 def draw(rows: Iterable[Mapping[Any, Any]], wanted: int, *, seed: int) -> list[Pick]:

@@ -276,6 +276,21 @@ class Reviews:
         with self.store.reading() as connection:
             yield from connection.execution_options(yield_per=5_000).execute(query).mappings()
 
+    def withdraw(self, task: str, version: int, since: datetime, now: datetime) -> int:
+        """Skip audit items of other versions, or asked before `since`, that nobody has in hand. Gives their number."""
+        stale = and_(
+            reviews.c.task == task,
+            reviews.c.kind == "audit",
+            reviews.c.state == "open",
+            or_(reviews.c.model_version != version, reviews.c.asked_at < utc(since)),
+            or_(reviews.c.held_until.is_(None), reviews.c.held_until <= utc(now)),
+        )
+        # an item that is being labelled this moment is left alone, and not waited for
+        chosen = select(reviews.c.id).where(stale).with_for_update(skip_locked=True)
+        query = reviews.update().where(reviews.c.id.in_(chosen)).values(state="skipped", held_until=None)
+        with self.store.transaction() as connection:
+            return connection.execute(query).rowcount
+
     def drawn(self, task: str, version: int, since: datetime, until: datetime) -> int:
         """Audit items of `version` asked in [since, until] that have a label or can still get one."""
         query = (

@@ -20,7 +20,7 @@ from flows.labels import add_file, export_reviews, import_reviews
 from monitoring.windows import Window
 from tests.integration.conftest import NOW
 from undertone.errors import ConfigError, DataError
-from undertone.records import DriftVerdict, Message, Prediction, ScoredMessage, Verdict
+from undertone.records import DriftVerdict, Level, Message, Prediction, ScoredMessage, Verdict
 from undertone.reviews import Reviews
 from undertone.schema import feedback as feedback_table
 from undertone.schema import messages
@@ -55,9 +55,23 @@ def traffic(workspace: Workspace, day: int, rows: int = 100, version: int = 3) -
     workspace.store.record(made)
 
 
-def seen(day: int, verdict: Verdict = "warn", version: int = 3) -> DriftVerdict:
+def seen(day: int, verdict: Verdict = "warn", version: int = 3, level: Level = "warn") -> DriftVerdict:
     start = NOW + day * DAY
-    return DriftVerdict("sentiment", verdict, (), 900, 100, start, start + DAY, version, "test")
+    return DriftVerdict("sentiment", verdict, (), 900, 100, start, start + DAY, version, "test", level)
+
+
+def watch(workspace: Workspace, verdict: DriftVerdict, reference: Window, estimate: float | None = None) -> int:
+    """What a watch at the end of the verdict's window does; gives the number of messages drawn."""
+    now = verdict.window_end
+    drawn = draw_audit(workspace, SPEC, verdict, reference, now)
+    audit_of(workspace, SPEC, verdict.model_version, reference, now, verdict)
+    window = [verdict.window_start.isoformat(), now.isoformat()]
+    payload = {"verdict": verdict.verdict, "level": verdict.level, "window": window}
+    workspace.ledger.append(
+        "drift", "sentiment", at=now, actor="w", reason="", version=verdict.model_version,
+        payload=payload | ({"estimate": {"accuracy": estimate}} if estimate else {}),
+    )  # fmt: skip
+    return drawn
 
 
 def label_all(workspace: Workspace, now: datetime, right: float) -> int:
@@ -87,10 +101,10 @@ def test_a_drift_buys_labels_and_the_labels_confirm_a_drop(workspace: Workspace,
     for day in (0, 1, 2):
         traffic(workspace, day)
     traffic(workspace, 3, version=4)
-    assert draw_audit(workspace, SPEC, seen(0, "stable"), reference, NOW + DAY) == 0
-    assert draw_audit(workspace, SPEC, seen(0, "too_few"), reference, NOW + DAY) == 0
-    assert draw_audit(workspace, SPEC, seen(0), reference, NOW + DAY) == 20
-    assert draw_audit(workspace, SPEC, seen(0, "act"), reference, NOW + DAY) == 0  # the same window
+    assert watch(workspace, seen(-1, "stable"), reference) == 0
+    assert watch(workspace, seen(-1, "too_few"), reference) == 0
+    assert watch(workspace, seen(0), reference) == 20
+    assert watch(workspace, seen(0, "act"), reference) == 0  # the same window
     assert audit_of(workspace, SPEC, 3, reference, NOW + DAY) is None
     row = workspace.ledger.entries("sentiment", ["audit_drawn"])[0]
     assert row.payload["batch"] == "sentiment-3-2026-10-06"
@@ -106,19 +120,9 @@ def test_a_drift_buys_labels_and_the_labels_confirm_a_drop(workspace: Workspace,
     assert partly is not None
     assert (partly.rows, partly.wanted, partly.complete, partly.confirmed) == (20, 29, False, False)
 
-    assert draw_audit(workspace, SPEC, seen(3), reference, NOW + 4 * DAY) == 0  # all of them by another version
-    assert draw_audit(workspace, SPEC, seen(1, "severe"), reference, NOW + 2 * DAY) == 9
-    assert draw_audit(workspace, SPEC, seen(2, "severe"), reference, NOW + 3 * DAY) == 0  # there are enough
-    workspace.ledger.append(
-        "drift",
-        "sentiment",
-        at=NOW + 2 * DAY,
-        actor="w",
-        reason="",
-        version=3,
-        payload={"estimate": {"accuracy": 0.75}},
-    )
-    workspace.ledger.append("drift", "sentiment", at=NOW + 3 * DAY, actor="w", reason="", version=3, payload={})
+    assert watch(workspace, seen(1, "severe"), reference, estimate=0.75) == 9
+    assert watch(workspace, seen(2, "severe"), reference) == 0  # there are enough
+    assert watch(workspace, seen(3), reference) == 0  # all of them by another version
     label_all(workspace, NOW + 3 * DAY, right=0.4)
     assert audit_of(workspace, SPEC, 3, reference, NOW + 2 * DAY) == partly  # as it was then
     done = audit_of(workspace, SPEC, 3, reference, NOW + 3 * DAY)
@@ -141,19 +145,45 @@ def test_a_drift_buys_labels_and_the_labels_confirm_a_drop(workspace: Workspace,
 def test_old_audits_say_nothing_of_today(workspace: Workspace, reference: Window) -> None:
     traffic(workspace, 0)
     traffic(workspace, 40)
-    draw_audit(workspace, SPEC, seen(0), reference, NOW + DAY)
+    watch(workspace, seen(0), reference)
     label_all(workspace, NOW + DAY, right=0.4)
+    assert audit_of(workspace, SPEC, 3, reference, NOW + 28 * DAY) is not None
     assert audit_of(workspace, SPEC, 3, reference, NOW + 41 * DAY) is None
-    assert draw_audit(workspace, SPEC, seen(40), reference, NOW + 41 * DAY) == 20
+    assert watch(workspace, seen(40), reference) == 20
+
+
+def test_an_audit_is_about_one_incident_and_starts_anew_when_the_drift_grows(
+    workspace: Workspace, reference: Window
+) -> None:
+    for day in range(8):
+        traffic(workspace, day)
+    assert [watch(workspace, seen(day), reference) for day in (0, 1)] == [20, 9]
+    label_all(workspace, NOW + 2 * DAY, right=0.8)
+    before = audit_of(workspace, SPEC, 3, reference, NOW + 2 * DAY)
+    assert before is not None
+    assert (before.complete, before.confirmed) == (True, False)
+    assert watch(workspace, seen(2, "act", level="severe"), reference) == 20  # all was well while the drift was small
+    assert audit_of(workspace, SPEC, 3, reference, NOW + 3 * DAY) is None
+    assert watch(workspace, seen(3, "act", level="act"), reference) == 9
+    label_all(workspace, NOW + 4 * DAY, right=0.4)
+    grown = audit_of(workspace, SPEC, 3, reference, NOW + 4 * DAY)
+    assert grown is not None
+    assert (grown.rows, grown.confirmed) == (29, True)
+    for day in (4, 5):
+        watch(workspace, seen(day, "stable", level="none"), reference)
+    assert watch(workspace, seen(6), reference) == 20  # another incident
+    assert watch(workspace, seen(7, level="act"), reference) == 20
+    assert [row["open"] for row in Reviews(workspace.store).open("sentiment")] == [0, 0, 0, 0, 0, 20]
+    assert kinds(workspace)["audit"] == 2
 
 
 def test_messages_are_drawn_once_for_a_version_whatever_windows_overlap(
     workspace: Workspace, reference: Window
 ) -> None:
     traffic(workspace, 0, rows=24)
-    draw_audit(workspace, SPEC, seen(0), reference, NOW + DAY)
-    again = DriftVerdict("sentiment", "warn", (), 900, 30, NOW, NOW + 2 * DAY, 3, "test")
-    assert draw_audit(workspace, SPEC, again, reference, NOW + 2 * DAY) == 4  # all that are left
+    watch(workspace, seen(0), reference)
+    again = DriftVerdict("sentiment", "warn", (), 900, 30, NOW, NOW + 2 * DAY, 3, "test", "warn")
+    assert watch(workspace, again, reference) == 4  # all that are left
     drawn = [
         pick.message_id
         for day in ("06", "07")
@@ -193,13 +223,13 @@ def test_a_reference_without_truth_is_told_and_proves_nothing(
 def test_skipped_and_erased_items_are_drawn_anew(workspace: Workspace, reference: Window) -> None:
     traffic(workspace, 0)
     traffic(workspace, 1)
-    draw_audit(workspace, SPEC, seen(0), reference, NOW + DAY)
+    watch(workspace, seen(0), reference)
     queue = Reviews(workspace.store)
     first, second = queue.next("sentiment", "bo", NOW, count=2)
     queue.skip(first["id"], "bo", NOW)
     with workspace.store.transaction() as connection:
         connection.execute(messages.delete().where(messages.c.id == second["message_id"]))
-    assert draw_audit(workspace, SPEC, seen(1), reference, NOW + 2 * DAY) == 11  # 9, and 2 for those
+    assert watch(workspace, seen(1), reference) == 11  # 9, and 2 for those
 
 
 # files --------------------------------------------------------------------------------------

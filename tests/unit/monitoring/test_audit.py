@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
-from monitoring.audit import AuditedAnswer, AuditResult, Pick, assess, audit_size, draw, macro_f1
+from monitoring.audit import AuditedAnswer, AuditResult, Pick, assess, audit_size, draw, macro_f1, opened
 from monitoring.windows import Window
+from undertone.records import DriftVerdict, LedgerEntry
 from undertone.tasks import SARCASM, SENTIMENT, AuditPolicy, TaskSpec
 
 NOW = datetime(2026, 10, 5, tzinfo=UTC)
@@ -101,6 +102,43 @@ def test_a_draw_is_random() -> None:
     first = Counter(draw(rows, 10, seed=seed)[0].message_id for seed in range(300))
     assert max(first.values()) < 15  # and none is always asked first
     assert draw(rows, 10, seed=1)[0] == Pick(draw(rows, 10, seed=1)[0].message_id, None, 10.0, "neutral")
+
+
+# incident -----------------------------------------------------------------------------------
+
+
+def look(day: float, verdict: str, level: str | None = "warn", days: float = 7) -> LedgerEntry:
+    at = NOW + timedelta(days=day)
+    payload = {"verdict": verdict, "window": [(at - timedelta(days=days)).isoformat(), at.isoformat()]}
+    return LedgerEntry(1, at, "drift", "sentiment", 3, "w", "", payload | ({"level": level} if level else {}))
+
+
+@pytest.mark.parametrize(
+    ("looks", "day"),
+    [
+        ([], None),
+        ([look(1, "stable", "none"), look(2, "too_few", "none")], None),
+        ([look(1, "warn"), look(2, "warn"), look(3, "warn")], 1),
+        ([look(1, "warn"), look(2, "stable", "none"), look(3, "warn")], 1),  # a day that passed as stable ends nothing
+        ([look(1, "warn"), look(12, "warn")], 12),  # a week and a half without a warning does
+        ([look(1, "warn"), look(11, "warn")], 1),
+        ([look(1, "warn"), look(2, "warn", "act"), look(3, "act", "act"), look(4, "warn")], 2),
+        ([look(1, "act", "act"), look(2, "severe", "severe"), look(3, "act", "act")], 2),
+        ([look(1, "severe", "severe"), look(30, "warn"), look(31, "warn")], 30),
+        ([look(1, "drifted", None)], None),  # as version 0.1 wrote it
+        ([look(1, "warn", None)], 1),
+    ],
+)
+def test_an_incident_counts_from_where_it_was_at_its_worst(looks: list[LedgerEntry], day: int | None) -> None:
+    assert opened(looks, None, NOW + timedelta(days=40)) == (None if day is None else NOW + timedelta(days=day))
+
+
+def test_the_watch_under_way_counts_too() -> None:
+    now = NOW + timedelta(days=2)
+    worse = DriftVerdict("sentiment", "act", (), 1, 1, now - timedelta(days=7), now, 3, "", level="act")
+    assert opened([look(1, "warn")], worse, now) == now
+    assert opened([look(1, "warn")], replace(worse, level="warn"), now) == NOW + timedelta(days=1)
+    assert opened([look(1, "warn")], replace(worse, verdict="stable"), now) == NOW + timedelta(days=1)
 
 
 # verdict ------------------------------------------------------------------------------------

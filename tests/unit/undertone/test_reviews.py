@@ -215,6 +215,17 @@ def test_an_erased_message_is_asked_of_nobody_and_counts_as_not_drawn(store: Sto
     assert [(row["open"], row["erased"]) for row in reviews.open("sentiment")] == [(2, 1)]
 
 
+def test_what_nothing_rests_on_any_more_is_withdrawn_unless_somebody_has_it(reviews: Reviews) -> None:
+    queue(reviews, [1, 2], at=NOW - timedelta(days=1))
+    queue(reviews, [3], "a-2")
+    queue(reviews, [4], "b-1", version=4)
+    queue(reviews, [5], "r-1", "review", NOW - timedelta(days=1))
+    reviews.next("sentiment", "bo", NOW)
+    assert reviews.withdraw("sentiment", 3, NOW, NOW) == 2
+    assert ids(reviews.next("sentiment", "ann", NOW, count=9)) == ["m3", "m5"]
+    assert reviews.withdraw("sentiment", 3, NOW, NOW + 60 * MINUTE) == 1
+
+
 def test_an_audit_reads_its_own_labels_and_no_feedback(store: Store, reviews: Reviews) -> None:
     queue(reviews, [1, 2])
     queue(reviews, [3], "r-1", "review")
