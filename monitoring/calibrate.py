@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +50,9 @@ def calibrate(
     These are `draws` samples of `rows` from the reference, each against the rest of it (at most half of the reference,
     so that the rest stays the larger side), and `healthy`, windows of the store that a person vouches for, against the
     whole reference. Resamples hold sampling noise alone; what differs from week to week without being drift is in
-    `healthy` only. Of 30 windows the 99th percentile lies between the two highest effects (NumPy's linear rule), near
-    the highest; it takes some 300 to tell it from the 98th. ``act`` and ``severe`` move up by as much as ``warn``.
+    `healthy` only, so the percentiles of both are taken apart and the higher one counts. Of 30 windows the 99th
+    percentile lies between the two highest effects (NumPy's linear rule), near the highest; of one it is that one.
+    It takes some hundreds to tell it from the 98th. ``act`` and ``severe`` move up by as much as ``warn``.
 
     Raises:
         DataError: the reference has fewer than twice ``drift.min_rows`` rows and no healthy window was given.
@@ -64,11 +65,11 @@ def calibrate(
             f"{reference.rows} rows and no healthy window",
             "name weeks that were healthy, or train on more rows so that the reference grows",
         )
-    effects: dict[str, list[float]] = {}
-    for first, second in (*_resamples(reference, taken, resampled, seed), *((reference, one) for one in healthy)):
-        for signal in measure(first, second, spec, spec.drift.floors):
-            effects.setdefault(signal.name, []).append(signal.effect)
-    reached = {name: float(np.percentile(found, PERCENTILE)) for name, found in effects.items()}
+    reached: dict[str, float] = {}
+    for pairs in (_resamples(reference, taken, resampled, seed), ((reference, one) for one in healthy)):
+        for name, effects in _effects(spec, pairs).items():
+            highest = float(np.percentile(effects, PERCENTILE))
+            reached[name] = max(reached.get(name, 0.0), highest)
     return Calibration(raised(spec.drift.floors, reached), reached, taken, resampled, len(healthy))
 
 
@@ -76,14 +77,24 @@ def raised(floors: Mapping[str, Floor], healthy: Mapping[str, float]) -> dict[st
     """`floors`, each moved up as a whole until ``warn`` is not below what healthy windows reach."""
     made = {}
     for name, floor in floors.items():
-        by = max(0.0, healthy.get(name, 0.0) - floor.warn)
-        ceiling = CEILINGS.get(name, np.inf)
-        moved = {
-            field: None if value is None else float(max(value, min(value + by, ceiling)))
-            for field, value in (("warn", floor.warn), ("act", floor.act), ("severe", floor.severe))
+        # an effect that equals its floor counts, so a floor is just above what was healthy
+        warn = max(floor.warn, float(np.nextafter(healthy.get(name, 0.0), np.inf)))
+        limits = {"warn": warn} | {
+            field: value + (warn - floor.warn)
+            for field, value in (("act", floor.act), ("severe", floor.severe))
+            if value is not None
         }
-        made[name] = Floor(**moved)
+        ceiling = CEILINGS.get(name, np.inf)
+        made[name] = Floor(**{field: min(value, ceiling) for field, value in limits.items()})
     return made
+
+
+def _effects(spec: TaskSpec, pairs: Iterable[tuple[Window, Window]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for first, second in pairs:
+        for signal in measure(first, second, spec, spec.drift.floors):
+            found.setdefault(signal.name, []).append(signal.effect)
+    return found
 
 
 def _resamples(reference: Window, rows: int, draws: int, seed: int) -> Iterator[tuple[Window, Window]]:
