@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from prefect.runtime import flow_run
 from flows.artifacts import publish
 from monitoring.incidents import KINDS, News, as_markdown, as_text, news, subject, undelivered
 from monitoring.policy import RetrainDecision
-from undertone.errors import DecisionError, UndertoneError
+from undertone.errors import UndertoneError
 from undertone.lease import hold
 from undertone.records import DriftVerdict, utc
 from undertone.settings import Settings
@@ -62,7 +62,7 @@ def notify(
         now: the clock of the watch, as in its row.
     """
     try:
-        with _alone(workspace, spec):
+        with hold(workspace.store, f"alert {spec.name}", wait=PATIENCE):
             _tell(workspace, spec, verdict, decision, page, utc(now))
     except UndertoneError as error:
         log.warning("%s: people are told at the next watch: %s", spec.name, error)
@@ -210,22 +210,6 @@ def _emit(message: Mapping[str, Any]) -> None:
             payload=dict(message),
             id=uuid.uuid5(uuid.NAMESPACE_URL, message["id"]),
         )
-
-
-@contextmanager
-def _alone(workspace: Workspace, spec: TaskSpec) -> Iterator[None]:
-    """Hold the lease of those who tell; another watch that tells now is waited for."""
-    deadline = time.monotonic() + PATIENCE
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(hold(workspace.store, f"alert {spec.name}"))
-                break
-            except DecisionError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-        yield
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from undertone.settings import Settings, get_settings
 
 #: honcho's codes after SIGINT and SIGTERM
 STOPPED = (130, 143)
+#: Seconds between two signs of life of a run: the least that Prefect takes.
+HEARTBEAT_SECONDS = 30
 
 
 def commands(settings: Settings) -> dict[str, list[str]]:
@@ -43,6 +45,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return settings.environment() | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "undertone",
         "PYTHONUNBUFFERED": "1",
     }

@@ -7,13 +7,16 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from monitoring.incidents import EVENTS
 from undertone.tasks import TASKS
 
 
@@ -34,6 +37,23 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str, log: Pat
                 return found
         time.sleep(0.2)
     pytest.fail(f"{what} did not happen within {seconds} s; the log ends:\n{log.read_text()[-3000:]}")
+
+
+def deployment(prefect: str, name: str) -> str:
+    found: str = httpx.get(f"{prefect}/deployments/name/{name}").json()["id"]
+    return found
+
+
+def act(task: str) -> dict[str, Any]:
+    """Prefect's event for a drift that acts."""
+    said = {"event": EVENTS["drift", "opened"], "task": task, "version": 3, "reason": "embedding over its floor"}
+    return {
+        "event": said["event"],
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "resource": {"prefect.resource.id": f"undertone.task.{task}"},
+        "payload": said | {"incident": "sentiment-3-drift-1", "at": "2026-10-05T03:00:00+00:00"},
+    }
 
 
 @pytest.mark.timeout(400)
@@ -75,9 +95,20 @@ def test_up_runs_schedules_and_stops_cleanly(tmp_path: Path) -> None:
 
         scheduled = wait_until(one_of_each, 120, "a scheduled watch of every task", log)
         assert {run["parameters"]["task"] for run in scheduled} == set(TASKS)
+        assert all(run["auto_scheduled"] for run in scheduled)
 
-        # and one that is due is run: here without a champion, which it says
+        # a run that the scheduler made when its time came runs to its end: the reconciler's, brought forward
+        reconcile = deployment(prefect, "reconcile/reconcile")
+        soon = datetime.now(UTC) + timedelta(seconds=10)
+        once = {"rrule": f"DTSTART:{soon:%Y%m%dT%H%M%SZ}\nRRULE:FREQ=YEARLY;COUNT=1"}
+        httpx.post(f"{prefect}/deployments/{reconcile}/schedules", json=[{"schedule": once}]).raise_for_status()
+
+        # a watch that is due is run: here without a champion, which it says
         made = httpx.post(f"{prefect}/deployments/{scheduled[0]['deployment_id']}/create_flow_run", json={}).json()
+
+        # and what a watch tells becomes a page of its incident
+        httpx.post(f"{prefect}/events", json=[act("sentiment")]).raise_for_status()
+
         ended = wait_until(
             lambda: (run := httpx.get(f"{prefect}/flow_runs/{made['id']}").json())["state_type"] == "FAILED" and run,
             180,
@@ -85,6 +116,23 @@ def test_up_runs_schedules_and_stops_cleanly(tmp_path: Path) -> None:
             log,
         )
         assert "a champion for" in ended["state"]["message"]
+
+        def completed(deployment_id: str) -> list[dict[str, Any]]:
+            return runs(state={"type": {"any_": ["COMPLETED"]}}, deployment_id={"any_": [deployment_id]})
+
+        assert all(
+            run["auto_scheduled"]
+            for run in wait_until(lambda: completed(reconcile), 120, "the scheduled reconciler's end", log)
+        )
+
+        page = wait_until(
+            lambda: (found := httpx.get(f"{prefect}/artifacts/incident-sentiment/latest")).is_success and found.json(),
+            120,
+            "the incident's page",
+            log,
+        )
+        assert "embedding over its floor" in page["data"]
+        assert len(completed(deployment(prefect, "tell/tell"))) == 1
     finally:
         os.kill(process.pid, signal.SIGINT)
         code = process.wait(timeout=60)
