@@ -279,10 +279,10 @@ def _resampled(
     counted = np.zeros((RESAMPLES, labels**2))
     for part in parts:
         rows = len(part)
-        times = random.multinomial(rows - 1, np.full(rows, 1 / rows), size=RESAMPLES) * (rows / (rows - 1))
-        one_hot = np.zeros((rows, labels**2))
-        one_hot[np.arange(rows), cells[part]] = weights[part]
-        counted += times @ one_hot
+        drawn = np.array(part)[random.integers(0, rows, (RESAMPLES, rows - 1))]
+        places = np.arange(RESAMPLES)[:, None] * labels**2 + cells[drawn]
+        sums = np.bincount(places.ravel(), weights[drawn].ravel(), minlength=counted.size)
+        counted += sums.reshape(counted.shape) * (rows / (rows - 1))
     return counted
 
 
