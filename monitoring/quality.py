@@ -34,7 +34,8 @@ class Facts:
 
     Attributes:
         duplicates: messages whose text stands in an earlier-keyed message of the window too: rows minus distinct texts.
-        earlier_rows, earlier_duplicates: of the windows before, newest first; shares for the second.
+        earlier_rows, earlier_duplicates: of the windows before, newest first; shares for the second, which is empty
+            where the window's own share is within the limit whatever is usual: they are costly to count.
     """
 
     rows: int
@@ -52,19 +53,21 @@ def facts(store: Store, spec: TaskSpec, start: datetime, end: datetime, *, earli
     """
     now = store.text_counts(spec.name, start, end)
     first, length = store.first_event(spec.name), end - start
-    before = []
-    for number in range(1, earlier + 1):
-        begin = start - number * length
-        if first is None or begin < first:
-            break
-        before.append(store.text_counts(spec.name, begin, begin + length))
+    begins = [start - number * length for number in range(1, earlier + 1)]
+    before = [(begin, begin + length) for begin in begins if first is not None and begin >= first]
+    duplicates = now["rows"] - now["distinct"]
+    shares = []
+    if duplicates > spec.quality.max_duplicates * now["rows"]:
+        for window in before:
+            counts = store.text_counts(spec.name, *window)
+            shares.append(1 - counts["distinct"] / counts["rows"] if counts["rows"] else 0.0)
     return Facts(
         rows=now["rows"],
         empty=now["empty"],
-        duplicates=now["rows"] - now["distinct"],
+        duplicates=duplicates,
         truncated=now["truncated"],
-        earlier_rows=tuple(one["rows"] for one in before),
-        earlier_duplicates=tuple(1 - one["distinct"] / max(1, one["rows"]) if one["rows"] else 0.0 for one in before),
+        earlier_rows=tuple(store.count(spec.name, *window) for window in before),
+        earlier_duplicates=tuple(shares),
     )
 
 
@@ -84,7 +87,7 @@ def _texts(spec: TaskSpec, facts: Facts) -> Iterator[Finding]:
     if _over(facts.empty, rows, policy.max_empty):
         found = f"{facts.empty} of {rows} messages have no text"
         yield Finding("empty", "the message source (empty texts)", found, facts.empty / rows, policy.max_empty)
-    pairs = zip(facts.earlier_rows, facts.earlier_duplicates, strict=True)
+    pairs = zip(facts.earlier_rows, facts.earlier_duplicates, strict=False)
     usual = float(np.median([share for count, share in pairs if count] or [0.0]))
     if _over(facts.duplicates, rows, limit := usual + policy.max_duplicates):
         found = f"{facts.duplicates} of {rows} messages repeat another one's text; usual are {_percent(usual)}"

@@ -193,13 +193,11 @@ def reach(
         The window, when it begins, and how many windows it is made of.
     """
     length, begin, merged = end - start, max(start, opened), 1
-    while (
-        begin > opened
-        and merged < spec.drift.max_merged
-        and store.by_version(spec.name, begin, end).get(model_version, 0) < spec.drift.min_rows
-    ):
+    found = current_window(store, spec, begin, end, model_version=model_version, until=until)
+    while found.rows < spec.drift.min_rows and merged < spec.drift.max_merged and begin > opened:
         begin, merged = max(begin - length, opened), merged + 1
-    return current_window(store, spec, begin, end, model_version=model_version, until=until), begin, merged
+        found = current_window(store, spec, begin, end, model_version=model_version, until=until)
+    return found, begin, merged
 
 
 def window(rows: Iterable[Mapping[Any, Any]], spec: TaskSpec) -> Window:

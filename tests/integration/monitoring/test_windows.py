@@ -160,7 +160,9 @@ def test_facts_count_all_messages_and_the_windows_before(store: Store) -> None:
     seen = facts(store, SPEC, *WEEK)
     assert (seen.rows, seen.empty, seen.truncated, seen.duplicates) == (50, 3, 10, 12)
     assert seen.earlier_rows == (30, 20)
-    assert seen.earlier_duplicates == pytest.approx((2 / 3, 0))
+    assert seen.earlier_duplicates == pytest.approx((2 / 3, 0))  # counted, since 12 of 50 are over the limit
+    assert facts(store, SPEC, NOW - 14 * DAY, NOW - 7 * DAY, earlier=2).earlier_duplicates == (0.0,)
+    assert facts(store, SPEC, NOW - 21 * DAY, NOW - 14 * DAY).earlier_duplicates == ()
     assert facts(store, SPEC, *WEEK, earlier=1).earlier_rows == (30,)
 
 
