@@ -83,9 +83,8 @@ def copy_labels(ours: Store, theirs: Store, task: str, until: datetime) -> None:
     """Copy the messages that people had labelled for `task` by `until`, and their labels, into the store `theirs`."""
     rows = ours.labelled(task, until)
     theirs.record([ScoredMessage(_message(row), ()) for row in rows])
-    theirs.add_feedback(
-        [Feedback(row["message_id"], task, row["label"], row["labeller"], row["labelled_at"]) for row in rows]
-    )
+    names = ("message_id", "label", "labeller", "labelled_at", "origin", "suggested")
+    theirs.add_feedback([Feedback(task=task, **{name: row[name] for name in names}) for row in rows])
     theirs.engine.dispose()
 
 

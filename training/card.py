@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from training.card_cells import code, codes, duration, number, prose, span
 from training.card_metadata import metadata
+from training.feedback import FEEDBACK
 from training.repairs import MEANINGS
 from training.spent import WATTS_PER_CORE, Spent
 from undertone.model_folder import Lineage
@@ -143,6 +144,8 @@ def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
             for label, scores in evaluation["per_class"].items()
         ],
         "slices": slices,
+        "recent": any(name == "holdout=recent" for name in evaluation["slices"]),
+        "holdout_days": Markup(f"{FEEDBACK.holdout_days:g}"),
         "small_slices": sum(line["macro_f1"] == "too few" for line in slices),
         "ece": number(evaluation["ece"]),
     }

@@ -315,6 +315,7 @@ def _card(work: Work, temperature: float) -> ModelCardData:
             lock_sha256=lineage.lock_sha256(),
             trainer=request.trainer,
             trained_at=utc(request.now),
+            rows_until=utc(request.rows_until) if request.rows_until else None,
             seed=request.seed,
             effort=request.effort,
             base_model=request.base_model or spec.base_model,

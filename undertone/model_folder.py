@@ -42,7 +42,10 @@ REFERENCE_COLUMNS = (
 
 
 class Lineage(BaseModel):
-    """Where a model came from, in values that can be checked."""
+    """Where a model came from, in values that can be checked.
+
+    ``rows_until``: rows sent at or after it were not used; None: the same as ``trained_at``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,6 +58,7 @@ class Lineage(BaseModel):
     lock_sha256: str
     trainer: str
     trained_at: datetime
+    rows_until: datetime | None = None
     seed: int
     effort: str
     base_model: str

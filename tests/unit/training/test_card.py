@@ -125,6 +125,16 @@ def test_intervals_are_shown_where_there_are_any() -> None:
     assert "macro-F1 +0.0213 (95 % interval +0.0010 to +0.0400)" in card_of(verdict=verdict)
 
 
+def test_frozen_and_recent_holdout_are_told_apart() -> None:
+    spec = TASKS["sentiment"]
+    frame = rows_of(spec).assign(holdout=["frozen"] * 45 + ["recent"] * 35)
+    evaluation = evaluate(np.eye(3)[np.arange(80) % 3], frame, spec).as_dict()
+    page = card_of(evaluation=evaluation)
+    assert "| `holdout=recent` | 35 | 1.0000 |" in page
+    assert "last 90 days" in page.split("## Slices")[1].split("## Calibration")[0]
+    assert "last 90 days" not in card_of()
+
+
 def test_a_number_that_is_none_is_missing() -> None:
     spec = TASKS["sentiment"]
     evaluation = evaluate(np.eye(3)[np.arange(80) % 3], rows_of(spec), spec).as_dict() | {"ece": float("nan")}
