@@ -176,6 +176,25 @@ def test_first_weeks_have_no_usual_volume(store: Store) -> None:
     assert check(SPEC, window, window, seen) == ()
 
 
+def test_postgresql_gives_the_same_windows(store: Store, postgres) -> None:
+    server = Store(postgres.store())
+    found = []
+    for one in (store, server):
+        record(one, "a", 60, segment=lambda number: "Pro" if number % 4 else None, truncated=True)
+        record(one, "b", 30, version=2, text="all alike")
+        record(one, "c", 20, days_ago=8)
+        label(one, "a1", "negative", "audit")
+        window = current_window(one, small(40), *WEEK, model_version=1, until=NOW)
+        found.append((window, facts(one, SPEC, *WEEK)))
+    server.engine.dispose()
+    (first, counts), (second, others) = found
+    assert counts == others
+    assert (counts.duplicates, counts.truncated) == (29, 60)
+    pd.testing.assert_frame_equal(first.frame, second.frame)
+    np.testing.assert_array_equal(first.embeddings, second.embeddings)
+    assert (first.counts, first.total, first.labelled) == (second.counts, second.total, second.labelled)
+
+
 # the reference ----------------------------------------------------------------------------------
 
 
