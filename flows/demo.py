@@ -1,9 +1,10 @@
 """The whole loop as one story, without a person, on synthetic messages and a simulated clock.
 
-Two classifiers are trained on four weeks of messages, approved and served. Then weeks five to seven come in as
-traffic; after week five the shop changes, the drift watch sees it, the policy asks for a retrain, the new version is
-approved while traffic flows, and the worker swaps without dropping a request. In the end somebody moves an alias by
-hand, which changes nothing, and a person rolls back, which does.
+Two classifiers are trained on four weeks of messages, approved and served. Then weeks five to eight come in as
+traffic. After week five the shop changes: the drift watch warns and draws a label audit, people label, and once the
+drift has lasted the policy starts a retrain. The new version is approved while traffic flows, and the worker swaps
+without dropping a request. In the end somebody moves an alias by hand, which changes nothing, and a person rolls back,
+which does.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ TASKS = ("sentiment", "sarcasm")
 TRAINED_WEEKS = 4
 PER_WEEK = 800
 LABELS = 800
+#: Of the audit that the drift draws, this share is labelled by the time that the drift has lasted.
+AUDITED = 0.6
 
 
 @dataclass
@@ -50,13 +53,13 @@ class Story:
     url: str
     began: float
 
-    def week(self, number: int) -> DataFrame:
-        """A sample of week `number` (the first is 1), as traffic."""
-        opens = self.start + timedelta(weeks=number - 1)
-        rows = self.messages[self.messages["sent_at"].between(opens, opens + timedelta(weeks=1), inclusive="left")]
-        return rows.sample(min(PER_WEEK, len(rows)), random_state=number).sort_values("sent_at")
+    def week(self, number: float) -> DataFrame:
+        """A sample of the week that ends `number` weeks after the start (1 is the first), as traffic."""
+        closes = self.end_of(number)
+        rows = self.messages[self.messages["sent_at"].between(closes - timedelta(weeks=1), closes, inclusive="left")]
+        return rows.sample(min(PER_WEEK, len(rows)), random_state=int(number)).sort_values("sent_at")
 
-    def end_of(self, number: int) -> datetime:
+    def end_of(self, number: float) -> datetime:
         """The moment after week `number`."""
         return self.start + timedelta(weeks=number)
 
@@ -102,24 +105,28 @@ def _tell_story(story: Story) -> None:
             _approve(story, result, TRAINED_WEEKS)
         story.chapter("the serving worker picks up both champions")
         _wait_until_served(story, dict.fromkeys(TASKS, 1))
-        for week in (5, 6):
-            story.chapter(f"week {week}: {PER_WEEK} messages arrive")
-            _send(story, week)
-            if week == 6:
-                _label(story, weeks=(5, 6))
-            retrained = _watch(story, week)
+        story.chapter(f"week 5: {PER_WEEK} messages arrive")
+        _send(story, 5)
+        _watch(story, 5)
+        story.chapter(f"week 6: the shop changes; {PER_WEEK} messages arrive")
+        _send(story, 6)
+        _watch(story, 6)
+        _label(story, 6)
+        story.chapter("three and a half days later")
+        _send(story, 6.5)
+        retrained = _watch(story, 6.5)
         if retrained is None:
-            raise UndertoneError("a retrain after week 6", "none", "read the drift report named above")
-        story.chapter("week 7 arrives; the new version is approved while messages flow")
+            raise UndertoneError("a retrain once the drift has lasted", "none", "read the drift report named above")
+        story.chapter("week 8 arrives; the new version is approved while messages flow")
         _swap_under_traffic(story, retrained)
-        _watch(story, 7)
+        _watch(story, 8)
         story.chapter("somebody moves the alias by hand, without a signature; then a person rolls back")
         _govern(story, retrained["version"])
         rows = story.workspace.ledger.verify()
         story.chapter(f"the ledger holds {rows} decisions, and its chain is unbroken")
 
 
-def _approve(story: Story, result: dict[str, Any], week: int) -> None:
+def _approve(story: Story, result: dict[str, Any], week: float) -> None:
     from flows.running import training_text
     from undertone.governance import Act, approve
 
@@ -130,38 +137,42 @@ def _approve(story: Story, result: dict[str, Any], week: int) -> None:
     say(f"approved {entry.task} {entry.version}{'' if result['passed'] else ' BY OVERRIDE'}, signed by {entry.actor}")
 
 
-def _send(story: Story, week: int) -> dict[str, Any]:
+def _send(story: Story, week: float) -> dict[str, Any]:
     from flows.replay import send, text, to_messages
 
-    result = send(to_messages(story.week(week)), story.url, title=f"week {week}")
+    result = send(to_messages(story.week(week)), story.url, title=f"week {week:g}")
     say(text(result))
     if result["failed_requests"]:
         raise UndertoneError("an answer to every request", result["problem"], "see the worker's log")
     return result
 
 
-def _label(story: Story, weeks: tuple[int, ...]) -> None:
-    """People label some of what came in; in the sample the true labels are known."""
-    import pandas as pd
-
+def _label(story: Story, week: int) -> None:
+    """People label: part of the audit, as `undertone reviews` would, and unasked. In the sample the truth is known."""
     from undertone.records import Feedback
+    from undertone.reviews import Reviews
 
-    seen = pd.concat([story.week(week) for week in weeks]).sample(LABELS, random_state=1)
+    reviews, at, seen = Reviews(story.workspace.store), story.end_of(week), story.week(week)
+    truth = story.messages.set_index("message_id")["sentiment"]
+    waiting = sum(row["open"] for row in reviews.open("sentiment"))
+    items = reviews.next("sentiment", "demo-reviewer", at, count=round(AUDITED * waiting))
+    for item in items:
+        reviews.label(item["id"], truth[item["message_id"]], "demo-reviewer", at)
+    asked = {item["message_id"] for item in items}
+    unasked = seen[~seen["message_id"].isin(asked)].sample(LABELS - len(items), random_state=1)
     for task in TASKS:
-        labels = [
-            Feedback(row["message_id"], task, row[task], "demo-reviewer", story.end_of(weeks[-1]))
-            for row in seen.to_dict("records")
-        ]
-        story.workspace.store.add_feedback(labels)
-    say(f"{LABELS} of these messages were labelled (by the generator, in place of people)")
+        story.workspace.store.add_feedback(
+            [Feedback(row["message_id"], task, row[task], "demo-agent", at) for row in unasked.to_dict("records")]
+        )
+    say(f"{len(items)} of {waiting} audited messages and {len(unasked)} others are labelled (here by the generator)")
 
 
-def _watch(story: Story, week: int) -> dict[str, Any] | None:
+def _watch(story: Story, week: float) -> dict[str, Any] | None:
     from flows.running import watch_text
     from flows.watch_drift import watch
     from training.effort import EFFORTS
 
-    story.chapter(f"the drift watch looks at week {week}")
+    story.chapter("the drift watch looks")
     # the first trainings looked at part of the rows; a retrain that does would forget as much as it learns
     EFFORTS["demo"] = EFFORTS["smoke"].model_copy(update={"name": "demo", "max_train_rows": None})
     result = watch("sentiment", now=story.end_of(week), effort="demo")
@@ -175,13 +186,13 @@ def _swap_under_traffic(story: Story, retrained: dict[str, Any]) -> None:
 
     def traffic() -> None:
         try:
-            outcome.append(_send(story, 7))
+            outcome.append(_send(story, 8))
         except UndertoneError as error:
             outcome.append(error)
 
     sender = threading.Thread(target=traffic)
     sender.start()
-    _approve(story, retrained, 6)
+    _approve(story, retrained, 6.5)
     _wait_until_served(story, {"sentiment": retrained["version"]})
     sender.join()
     if isinstance(outcome[0], BaseException):
@@ -192,7 +203,7 @@ def _govern(story: Story, version: int) -> None:
     from undertone.governance import Act, rollback
     from undertone.reconcile import reconcile
 
-    workspace, now = story.workspace, story.end_of(7)
+    workspace, now = story.workspace, story.end_of(8)
     workspace.registry.set_champion("sentiment", 1)
     tasks = _wait(story, "version 1 refused", lambda tasks: (tasks["sentiment"]["refused"] or {}).get("version") == 1)
     say(f"version {tasks['sentiment']['version']} serves on; the worker found {tasks['sentiment']['refused']['found']}")
