@@ -268,7 +268,7 @@ def _history(spec: TaskSpec, verdict: DriftVerdict, past: tuple[Past, ...]) -> d
 
 def _sentence(words: str) -> str:
     """A capital first and one full stop last; the policy's and the verdict's reasons are clauses."""
-    words = words.strip()
+    words = words.strip().replace("->", "→")
     words = words if len(words) <= MOST_REASON else words[:MOST_REASON] + "…"
     return words[:1].upper() + words[1:].rstrip(".") + "." if words else ""
 
@@ -279,8 +279,8 @@ def _points(share: float) -> str:
     return value.replace("-", "−") if value not in {"+0.0", "-0.0"} else "0.0"
 
 
-def _name(value: str) -> str:
-    return value if len(value) <= MOST_LETTERS else value[:MOST_LETTERS] + "…"
+def _name(value: str, most: int = MOST_LETTERS) -> str:
+    return value if len(value) <= most else value[:most] + "…"
 
 
 def _chance(p_value: float) -> str:

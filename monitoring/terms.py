@@ -10,8 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Protocol
+
+import numpy as np
+from scipy.stats import false_discovery_control, norm
 
 from undertone.text import terms
 
@@ -19,8 +21,9 @@ from undertone.text import terms
 LEAST = 5
 #: Weight of the prior, in messages.
 PRIOR = 100
-#: Chance that any word is named where none changed.
-LEVEL = 0.01
+#: Share of the named words that chance may have put there (Benjamini and Hochberg, 1995); where no word changed, the
+#: chance that any is named.
+LEVEL = 0.05
 
 
 class Shares(Protocol):
@@ -63,14 +66,17 @@ def changed(reference: Shares, texts: Sequence[str], limit: int = 12) -> tuple[T
     words = sorted(set(reference.shares) | {word for word, count in counts.items() if count >= LEAST})
     if not words:
         return ()
-    enough = NormalDist().inv_cdf(1 - LEVEL / (2 * len(words)))  # Bonferroni: most words are quiet, some are many
-    found = []
+    scores = []
     for word in words:
         before = reference.shares.get(word, 0.0)
         seen = before * reference.rows if before else min(LEAST - 1, reference.rows)
-        z = _z(counts[word], len(texts), seen, reference.rows)
-        if abs(z) >= enough:
-            found.append(Term(word, before, counts[word] / len(texts), z))
+        scores.append(_z(counts[word], len(texts), seen, reference.rows))
+    adjusted = false_discovery_control(2 * norm.sf(np.abs(scores)))
+    found = [
+        Term(word, reference.shares.get(word, 0.0), counts[word] / len(texts), z)
+        for word, z, p_value in zip(words, scores, adjusted, strict=True)
+        if p_value < LEVEL
+    ]
     found.sort(key=lambda term: (-abs(term.z), term.term))
     rose, fell = [term for term in found if term.z > 0], [term for term in found if term.z < 0]
     return (*rose[:limit], *fell[:limit])
