@@ -97,9 +97,8 @@ def _run_evidently(
     workspace: Path | None,
 ) -> dict[str, Any]:
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    with warnings.catch_warnings(), taught(shown) as methods:
-        # Evidently's own imports and numpy arithmetic warn; our numbers do not come from it
-        warnings.simplefilter("ignore")
+    # Evidently's own imports and numpy arithmetic warn; our numbers do not come from it
+    with warnings.catch_warnings(action="ignore"), taught(shown) as methods:
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import RowCount, ValueDrift
         from evidently.tests import gte
