@@ -115,7 +115,7 @@ def audit(workspace: Workspace, spec: TaskSpec, seen: Look, verdict: DriftVerdic
     drawn = draw_audit(workspace, spec, verdict, seen.reference, now)
     if drawn:
         log.info("%s: %d random messages of the window wait for labels: `undertone reviews next`", spec.name, drawn)
-    audited = audit_of(workspace, spec, seen.version, seen.reference, now)
+    audited = audit_of(workspace, spec, seen.version, seen.reference, now, verdict)
     error = estimate_error(workspace, spec.name, until=now)
     return Evidence(verdict, audited, estimate(seen.reference, seen.current, spec, error=error))
 

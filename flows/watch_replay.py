@@ -18,6 +18,7 @@ from flows.floors import known_floors, unset_floors
 from flows.look import Served, look, read_champion, read_version
 from flows.situation import fresh_labels
 from flows.terminal import say, table
+from monitoring.audit import opened
 from monitoring.drift import earlier_levels
 from monitoring.policy import Asked, RetrainDecision, Situation, decide_retrain
 from undertone.errors import ConfigError
@@ -115,7 +116,7 @@ def _watch(
     seen = look(workspace.store, spec, served, now, days)
     own = [row for row in played.drift if row.version == seen.version]
     verdict = seen.judge(spec, versions.floors(served), earlier_levels(own, seen.end, seen.length, spec.drift.memory))
-    answers = audited_answers(workspace.store, spec, seen.version, now)
+    answers = audited_answers(workspace.store, spec, seen.version, now, opened(own, verdict, now))
     situation = Situation(
         now=now,
         last_model_at=played.last_model_at,

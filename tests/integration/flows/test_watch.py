@@ -225,7 +225,8 @@ def test_labels_of_the_audit_decide(here: Workspace, toy: str) -> None:
     assert result["retrained"]["version"] == 2
     assert here.ledger.latest("sentiment", ["registered"]).actor == TRAINER
     assert "feedback" in here.ledger.latest("sentiment", ["retrain"]).payload["training"]["source"]
-    assert watch("sentiment", now=now + DAY)["decision"]["rule"] == "too early"
+    assert here.ledger.latest("sentiment", ["gate"]).payload["passed"] is False, "a toy"
+    assert watch("sentiment", now=now + DAY)["decision"]["rule"] == "cooldown"
 
 
 # never two at once ------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def test_two_watches_at_once_start_one_retrain(here: Workspace, toy: str) -> Non
     assert [result["retrained"] is not None for result in results].count(True) == 1
     assert kinds(here).count("registered") == 1
     assert here.store.holder(lease("sentiment")) is None
-    assert watch("sentiment", now=now + DAY)["decision"]["rule"] == "too early"
+    assert watch("sentiment", now=now + DAY)["decision"]["rule"] == "cooldown", "the gate refused the toy"
 
 
 KILLED = """
@@ -284,7 +285,7 @@ def test_a_killed_retrain_goes_on_once(here: Workspace, toy: str, prefect_api: s
     assert [result["retrained"]["version"] for result in results if result["retrained"]] == [2]
     trained = [row.payload["training"] for row in here.ledger.entries("sentiment", ["retrain"])]
     assert [item for item in trained if item] == [killed.training] * 2
-    assert watch("sentiment", now=now + 2 * DAY)["decision"]["rule"] == "too early"
+    assert watch("sentiment", now=now + 2 * DAY)["decision"]["rule"] == "cooldown", "the gate refused the toy"
 
 
 @pytest.mark.usefixtures("champion")
