@@ -71,6 +71,8 @@ class Story:
 def play() -> int:
     """Play the story; gives 0 when every chapter went as it should."""
     began = time.monotonic()
+    for name in ("UNDERTONE_WEBHOOK_URL", "UNDERTONE_NOTIFICATION_BLOCKS"):
+        os.environ.pop(name, None)  # nobody is on call for synthetic messages
     for name in ("UNDERTONE_PORT", "UNDERTONE_PREFECT_PORT"):
         os.environ.setdefault(name, str(_free_port()))  # a running `undertone up` keeps its own
     settings = get_settings()

@@ -25,6 +25,7 @@ from undertone import governance
 from undertone.errors import DecisionError
 from undertone.governance import Act
 from undertone.records import Feedback
+from undertone.reviews import Reviews
 from undertone.settings import Settings, get_settings
 from undertone.workspace import Workspace
 
@@ -158,19 +159,25 @@ def test_the_loop(workspace: Workspace, worker: Worker, toy_effort: str, tiny_ba
     assert seen["verdict"] == "stable", seen["reason"]
     assert seen["decision"]["retrain"] is False
 
-    # the text shifts; people label some of it; on day 15 the policy asks for a retrain
+    # the text shifts: the first window warns and draws an audit, and it is too early anyway
     shifted = messages(900, week, SHIFTED, "shifted")
     assert send(_wire(shifted), worker.url)["failed_requests"] == 0
-    fortnight = TRAINED + timedelta(days=15)
-    wait_until(lambda: workspace.store.count("sentiment", START, fortnight) == 1_600, 30, "1,600 rows stored")
-    early = watch("sentiment", now=TRAINED + timedelta(days=13), start_retrain=False)
-    assert early["verdict"] == "drifted"
-    assert early["decision"]["retrain"] is False
+    day_13, day_17 = TRAINED + timedelta(days=13), TRAINED + timedelta(days=17)
+    wait_until(lambda: workspace.store.count("sentiment", START, day_17) == 1_600, 30, "1,600 rows stored")
+    early = watch("sentiment", now=day_13, start_retrain=False)
+    assert (early["verdict"], early["decision"]["rule"]) == ("warn", "too early"), early["reason"]
+    assert sum(row["open"] for row in Reviews(workspace.store).open("sentiment")) >= 50
+
+    # people label; the drift lasts, and on day 17 the policy starts a retrain
+    later = messages(900, TRAINED + timedelta(days=12), SHIFTED, "later")
+    assert send(_wire(later), worker.url)["failed_requests"] == 0
+    wait_until(lambda: workspace.store.count("sentiment", START, day_17) == 2_500, 30, "2,500 rows stored")
     workspace.store.add_feedback(
-        [Feedback(row["message_id"], "sentiment", row["label"], "bo", fortnight) for row in shifted[:500]]
+        [Feedback(row["message_id"], "sentiment", row["label"], "bo", day_13) for row in shifted[:500]]
     )
-    late = watch("sentiment", now=fortnight, effort=toy_effort)
-    assert late["decision"]["retrain"] is True, late
+    late = watch("sentiment", now=day_17, effort=toy_effort)
+    assert late["verdict"] in {"act", "severe"}, late["reason"]
+    assert late["decision"]["rule"] == "drift, labelled", late["decision"]
     assert Path(late["report"]).is_file()
     second = late["retrained"]
     assert second["version"] == 2
@@ -181,20 +188,21 @@ def test_the_loop(workspace: Workspace, worker: Worker, toy_effort: str, tiny_ba
     workspace.registry.set_champion("sentiment", 2)
     wait_until(lambda: httpx.get(f"{worker.url}/readyz").text.count("approval") > 0, 30, "the refusal shown")
     assert worker.served() == 1
-    governance.approve(workspace, "sentiment", 2, Act("ann", "learned the new words", fortnight))
+    governance.approve(workspace, "sentiment", 2, Act("ann", "learned the new words", day_17))
     wait_until(lambda: worker.served() == 2, 30, "version 2 served")
     answer = httpx.post(f"{worker.url}/v1/score", json={"text": "love great happy app support"}).json()["messages"][0]
     assert answer["tasks"]["sentiment"]["label"] == "positive"
     assert answer["tasks"]["sentiment"]["version"] == 2
 
     # and back
-    governance.rollback(workspace, "sentiment", Act("ann", "customers complained", fortnight))
+    governance.rollback(workspace, "sentiment", Act("ann", "customers complained", day_17))
     wait_until(lambda: worker.served() == 1, 30, "version 1 served again")
     with pytest.raises(DecisionError):
-        governance.rollback(workspace, "sentiment", Act("ann", "again", fortnight))
+        governance.rollback(workspace, "sentiment", Act("ann", "again", day_17))
     kinds = [row.kind for row in workspace.ledger.entries("sentiment")]
     assert kinds == [
-        *("registered", "gate", "approved", "drift", "retrain", "drift", "retrain", "drift", "retrain"),
+        *("registered", "gate", "approved", "calibrated", "drift", "retrain"),
+        *("audit_drawn", "drift", "retrain", "drift", "retrain", "alert"),
         *("registered", "gate", "approved", "rolled_back", "frozen"),
     ]
     assert workspace.ledger.verify() == len(kinds)
