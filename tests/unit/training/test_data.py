@@ -414,9 +414,9 @@ def test_newer_labels_weigh_more_and_other_rows_weigh_one() -> None:
     age = {text: days for (text, _), days in zip(new, days, strict=True)}
     learned = splits.train[splits.train["feedback"]]
     assert {(age[text], weight) for text, weight in zip(learned["text"], learned["weight"], strict=True)} == {
-        (0.0, 4.0),
-        (28.0, 2.5),
-        (56.0, 1.75),
+        (0.0, 2.0),
+        (28.0, 1.5),
+        (56.0, 1.25),
     }
 
 

@@ -20,7 +20,7 @@ def frame_of(days: list[float | None]) -> pd.DataFrame:
 
 def test_the_boost_halves_with_every_half_life():
     frame = frame_of([0, 28, 56, None, 2_800])
-    assert weigh(frame, NOW, FEEDBACK).tolist() == pytest.approx([4, 2.5, 1.75, 1, 1])
+    assert weigh(frame, NOW, FEEDBACK).tolist() == pytest.approx([2, 1.5, 1.25, 1, 1])
 
 
 def test_without_feedback_or_boost_all_rows_weigh_one():
@@ -40,7 +40,7 @@ def test_weights_fall_with_age_between_one_and_the_boost(ages, boost):
 
 def test_ages_count_from_the_newest_label_not_from_the_clock():
     frame = frame_of([100, 128])
-    assert weigh(frame, newest_feedback(frame), FEEDBACK).tolist() == pytest.approx([4, 2.5])
+    assert weigh(frame, newest_feedback(frame), FEEDBACK).tolist() == pytest.approx([2, 1.5])
 
 
 def test_feedback_leaves_the_recent_holdout_after_its_days():
