@@ -59,9 +59,9 @@ def fired(verdict: DriftVerdict) -> set[str]:
 
 
 def test_quiet_windows_stay_quiet() -> None:
-    """Warnings are held at 1 %, so that 20 windows have one at most; nothing is near an act."""
-    levels = [verdict_on(made(2 * seed), made(2 * seed + 1)).level for seed in range(20)]
-    assert levels.count("none") >= 19
+    """Warnings are held at 1 %, so that twelve windows have one at most; nothing is near an act."""
+    levels = [verdict_on(made(2 * seed), made(2 * seed + 1)).level for seed in range(12)]
+    assert levels.count("none") >= 11
     assert set(levels) <= {"none", "warn"}
 
 
@@ -72,7 +72,7 @@ def test_identical_windows_never_drift(seed: int) -> None:
     assert (verdict.verdict, verdict.level, fired(verdict)) == ("stable", "none", set())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 1_000), st.sampled_from([0.0, 1.0]))
 def test_the_order_of_rows_does_not_matter(seed: int, shift: float) -> None:
     reference, current = made(1), made(2, shift=shift)
@@ -366,7 +366,7 @@ def test_a_finding_is_told_and_changes_no_level() -> None:
     assert "the message source (volume): 600 messages, usually 6,000" in verdict.reason
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 1_000))
 def test_a_wholly_foreign_window_is_never_called_less_than_a_quiet_one(seed: int) -> None:
     reference = made(1)

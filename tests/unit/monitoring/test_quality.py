@@ -125,7 +125,7 @@ def test_a_reference_that_knows_no_segments_stands_for_all() -> None:
 def test_languages_that_are_told_wrong_now_and_then_do_not_alarm() -> None:
     random = np.random.default_rng(0)
     odd = [f"x{number}" for number in range(40)]
-    for _ in range(20):
+    for _ in range(8):
         sides = [
             made(language=[random.choice(odd) if random.random() < 0.25 else "en" for _ in range(600)])
             for _ in range(2)
