@@ -142,7 +142,7 @@ def mmd_test(first: NDArray[Any], second: NDArray[Any], seed: int = 0) -> tuple[
     reached = done = 0
     while done < PERMUTATIONS and reached < PLAIN_CHANCE:
         size = min(CHUNK, PERMUTATIONS - done)
-        member = random.permuted(np.tile(np.repeat(np.float32([1, 0]), [n, m]), (size, 1)), axis=1)
+        member = random.permuted(np.tile(np.repeat(np.array([1, 0], np.float32), [n, m]), (size, 1)), axis=1)
         reached += int((_mmd2(member @ features, total, n, m) >= found - ROUNDING).sum())
         done += size
     return float(np.sqrt(max(0.0, found))), (1 + reached) / (1 + done)
