@@ -70,7 +70,7 @@ def answers(count: int, seed: int, words: list[str] = OLD, shift: float = 0.0) -
     ]
 
 
-def write_reference(folder: Path, rows: int = 1_200) -> None:
+def write_reference(folder: Path, rows: int) -> None:
     made = answers(rows, seed=1)
     chooser = random.Random(2)
     told = languages([row["text"] for row in made])
@@ -131,13 +131,23 @@ def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work
 
 
 @pytest.fixture
+def reference_rows() -> int:
+    """Too few for floors of its own, which take seconds to calibrate."""
+    return 900
+
+
+@pytest.fixture
 def champion(
-    here: Workspace, register: Callable[..., ModelVersion], tmp_path: Path, tiny_base_model: Path
+    here: Workspace,
+    register: Callable[..., ModelVersion],
+    tmp_path: Path,
+    tiny_base_model: Path,
+    reference_rows: int,
 ) -> ModelVersion:
     """Version 1, approved. Its retrains fail at once: the file with its messages is not there."""
 
     def edit(folder: Path) -> None:
-        write_reference(folder)
+        write_reference(folder, reference_rows)
         card = ModelCardData.read(folder)
         made_from = {"source": str(tmp_path / "messages.csv"), "base_model": str(tiny_base_model)}
         card.model_copy(update={"lineage": card.lineage.model_copy(update=made_from)}).write(folder)
@@ -171,6 +181,7 @@ def decisions(workspace: Workspace) -> list[tuple[str, bool]]:
 # what a watch leaves ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("reference_rows", [1_200])
 @pytest.mark.usefixtures("champion")
 def test_a_quiet_week_is_told_and_kept(here: Workspace) -> None:
     score(here, 700, TRAINED, seed=5)
@@ -199,7 +210,6 @@ def test_drift_buys_an_audit_and_asks_for_labels_once(here: Workspace) -> None:
     assert [result["verdict"] for result in results] == ["warn", "severe", "severe"]
     assert [result["decision"]["rule"] for result in results] == ["too early", "labels wanted", "labels wanted"]
     told = kinds(here)
-    assert told.count("calibrated") == 1
     assert told.count("labels_asked") == 1
     assert told.count("audit_drawn") >= 2
     assert sum(item["open"] for item in Reviews(here.store).open("sentiment")) > 300
@@ -209,24 +219,18 @@ def test_drift_buys_an_audit_and_asks_for_labels_once(here: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("champion")
-def test_labels_of_the_audit_decide(here: Workspace, toy: str) -> None:
-    ids = score(here, 700, TRAINED, seed=10, words=NEW, shift=1.0) + score(
-        here, 700, TRAINED + 7 * DAY, seed=11, words=NEW, shift=1.0
-    )
-    for days in (7, 14):
-        watch("sentiment", now=TRAINED + days * DAY, start_retrain=False)
+def test_labels_of_the_audit_decide(here: Workspace) -> None:
+    for week in (0, 1):
+        score(here, 700, TRAINED + 7 * week * DAY, seed=10 + week, words=NEW, shift=1.0)
+        watch("sentiment", now=TRAINED + 7 * (week + 1) * DAY, start_retrain=False)
     queue, now = Reviews(here.store), TRAINED + 15 * DAY
     for item in queue.next("sentiment", "bo", now, count=1_000):
         queue.label(item["id"], "neutral", "bo", now)  # whatever the model said: it is wrong most of the time
-    assert ids
-    result = watch("sentiment", now=now, effort=toy)
+    result = watch("sentiment", now=now, start_retrain=False)
     assert result["audit"]["confirmed"], result["audit"]
     assert result["decision"]["rule"] == "drift, audited", result["decision"]
-    assert result["retrained"]["version"] == 2
-    assert here.ledger.latest("sentiment", ["registered"]).actor == TRAINER
-    assert "feedback" in here.ledger.latest("sentiment", ["retrain"]).payload["training"]["source"]
-    assert here.ledger.latest("sentiment", ["gate"]).payload["passed"] is False, "a toy"
-    assert watch("sentiment", now=now + DAY)["decision"]["rule"] == "cooldown"
+    assert kinds(here).count("audit") == 1
+    assert "a drop is confirmed" in watch_text(result)
 
 
 # never two at once ------------------------------------------------------------------------------
@@ -300,7 +304,7 @@ def test_a_training_by_hand_that_begins_meanwhile_is_not_doubled(
     monkeypatch.setattr(watch_drift, "read_situation", read)
     with ExitStack() as taken:
         assert watch("sentiment", now=TRAINED + 28 * DAY)["decision"]["rule"] == "running"
-    assert kinds(here) == ["calibrated", "drift", "retrain"]
+    assert kinds(here) == ["drift", "retrain"]
 
 
 @pytest.mark.usefixtures("champion")
@@ -308,7 +312,7 @@ def test_a_watch_waits_for_its_turn_and_says_so(here: Workspace, monkeypatch: py
     monkeypatch.setattr(watch_drift, "TURN_S", 0.2)
     with hold(here.store, "decide sentiment"), pytest.raises(DecisionError, match="nobody else at work"):
         watch("sentiment", now=TRAINED + DAY)
-    assert kinds(here) == ["calibrated"]
+    assert kinds(here) == []
 
 
 # what a person asks for -------------------------------------------------------------------------
@@ -379,7 +383,7 @@ def test_a_version_deleted_under_the_watch_changes_nothing_that_was_decided(
     assert (result["verdict"], result["decision"]["rule"]) == ("too_few", "too early")
     with pytest.raises(RegistryError, match="a champion"):
         watch("sentiment", now=TRAINED + 8 * DAY)
-    assert kinds(here) == ["calibrated", "drift", "retrain"]
+    assert kinds(here) == ["drift", "retrain"]
 
 
 @pytest.mark.usefixtures("champion")
@@ -391,7 +395,7 @@ def test_a_report_that_cannot_be_written_stops_no_decision(here: Workspace) -> N
     assert result["decision"]["rule"] == "too early"
     assert result["report"] is None
     assert "Error" in result["report_problem"]
-    assert kinds(here) == ["calibrated", "drift", "retrain"]
+    assert kinds(here) == ["drift", "retrain"]
     assert "the report is not complete" in watch_text(result)
 
 
@@ -415,28 +419,29 @@ def test_rows_of_a_broken_window_are_not_learned_from(here: Workspace) -> None:
 
 @pytest.mark.usefixtures("champion")
 def test_a_replay_writes_nothing_and_says_what_the_watches_would(here: Workspace) -> None:
-    for week in range(6):
-        changed = {"words": NEW, "shift": 1.0} if week >= 3 else {}
+    for week in range(4):
+        changed = {"words": NEW, "shift": 1.0} if week >= 2 else {}
         score(here, 600, TRAINED + 7 * week * DAY, seed=20 + week, **changed)
     head, files = here.ledger.head(), sorted(here.settings.home.rglob("*"))
     told: list[str] = []
-    result = replay("sentiment", TRAINED + 7 * DAY, TRAINED + 42 * DAY, rows=600, workspace=here, tell=told.append)
+    result = replay("sentiment", TRAINED + 13 * DAY, TRAINED + 29 * DAY, rows=600, workspace=here, tell=told.append)
     assert here.ledger.head() == head
     assert sorted(here.settings.home.rglob("*")) == files
     days = {datetime.fromisoformat(day["at"]): day for day in result["days"]}
-    assert len(days) == 36
-    assert [days[TRAINED + day * DAY]["verdict"] for day in (7, 14, 21, 42)] == ["stable", "stable", "stable", "severe"]
+    assert len(days) == 17
+    assert [days[TRAINED + day * DAY]["verdict"] for day in (13, 14, 28)] == ["stable", "stable", "severe"]
     assert days[TRAINED + 27 * DAY]["rule"] == "labels wanted"
     assert [at for at, day in days.items() if day["retrain"]] == [TRAINED + 28 * DAY]
     assert days[TRAINED + 28 * DAY]["rule"] == "age"
     assert days[TRAINED + 29 * DAY]["rule"] == "too early"
-    assert told[-1].startswith("36 of 36 watches")
-    assert "1 retrains in 36 watches" in replayed_text(result)
+    assert told[-1].startswith("17 of 17 watches")
+    assert "1 retrains in 17 watches" in replayed_text(result)
 
 
 # at the command line ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("reference_rows", [1_200])
 @pytest.mark.usefixtures("champion")
 def test_drift_commands(here: Workspace, tmp_path: Path) -> None:
     def undertone(*words: str, code: int = 0) -> str:
