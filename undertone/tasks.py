@@ -80,7 +80,7 @@ class DriftPolicy(_Frozen):
     max_merged: int = Field(4, ge=1, description="windows merged at most to reach min_rows")
     alpha: float = Field(0.01, gt=0, lt=1, description="family-wise level over a watch's signals (Holm)")
     segment_alpha: float = Field(
-        0.01, gt=0, lt=1, description="false discovery rate over segments (Benjamini-Hochberg)"
+        0.001, gt=0, lt=1, description="false discovery rate over segments (Benjamini-Hochberg)"
     )
     segment_rows: int = Field(100, ge=20, description="segments with fewer messages on a side are not tested")
     persist: int = Field(2, ge=1, description="windows among the last `memory`, the latest included, that must act")
