@@ -282,9 +282,11 @@ def _warned(situation: Situation, verdict: DriftVerdict, day: float) -> _Answer:
 def _drop(audit: AuditResult) -> str:
     """What a complete audit says, in words."""
     low, high = audit.accuracy_interval
-    points = f"{100 * audit.accuracy_drop:.1f} points of accuracy ({100 * low:.1f} to {100 * high:.1f})"
-    found = "an audit confirms a drop of" if audit.confirmed else "an audit confirms no drop: it found"
-    return f"{found} {points} on {audit.rows} labels"
+    if audit.confirmed:
+        points = f"{100 * audit.accuracy_drop:.1f} points of accuracy ({100 * low:.1f} to {100 * high:.1f})"
+        return f"an audit confirms a drop of {points} on {audit.rows} labels"
+    change = f"{-100 * audit.accuracy_drop:+.1f} points ({-100 * high:+.1f} to {-100 * low:+.1f})"
+    return f"an audit confirms no drop: accuracy changed by {change} on {audit.rows} labels"
 
 
 def _days(span: timedelta) -> float:
