@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,12 @@ ROUNDING = 1e-7
 
 @dataclass(frozen=True, slots=True)
 class CrossFit:
-    """Held-out scores of a classifier that tells the second sample (high) from the first, and the fold of each row."""
+    """Held-out scores of a classifier that tells the second sample (high) from the first, and the fold of each row.
+
+    Equal rows of a sample are one: with a copy in each fold the classifier would know rows by heart, and like samples
+    would differ. The fold of a copy is -1, its score that of the row. Where too few rows differ for the folds, all of
+    them count.
+    """
 
     first: NDArray[np.float64]
     second: NDArray[np.float64]
@@ -54,40 +59,69 @@ def cross_fit(first: NDArray[Any], second: NDArray[Any]) -> CrossFit | None:
     """Tell samples of vectors [n, d], [m, d] apart: balanced logistic regression on standardised columns, two folds.
 
     A classifier two-sample test (Lopez-Paz and Oquab, 2017, https://arxiv.org/abs/1610.06545). None where a
-    sample has too few rows for its folds. A row is placed in a fold by its values, not by where it stands.
+    sample has too few different rows for its folds. A row is placed in a fold by its values, not by where it stands.
     """
     from sklearn.preprocessing import StandardScaler
 
-    if min(len(first), len(second)) < 2 * FOLDS:
+    sides = [_distinct_rows(np.ascontiguousarray(side, dtype=np.float32)) for side in (first, second)]
+    if min(len(side.rows) for side in sides) < 2 * FOLDS:
         return None
-    orders = [canonical_order(side) for side in (first, second)]
-    rows = np.concatenate([first[orders[0]], second[orders[1]]]).astype(np.float32)
+    rows = np.concatenate([side.rows for side in sides])
     scaled = StandardScaler().fit_transform(rows)  # of all rows alike: it cannot tell which sample a row is of
-    return _fit(scaled, orders)
+    return _fit(scaled, sides)
 
 
 def cross_fit_texts(first: Sequence[str], second: Sequence[str]) -> CrossFit | None:
     """`cross_fit` on the TF-IDF of words and pairs of words, for a model without an encoder."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    if min(len(first), len(second)) < 2 * FOLDS:
+    sides = [_distinct_texts(side) for side in (first, second)]
+    if min(len(side.rows) for side in sides) < 2 * FOLDS:
         return None
-    orders = [np.argsort(np.array(side, dtype=object), kind="stable") for side in (first, second)]
-    texts = [side[index] for side, order in zip((first, second), orders, strict=True) for index in order]
     vectorizer = TfidfVectorizer(min_df=3, max_features=20_000, ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
     try:
-        return _fit(vectorizer.fit_transform(texts), orders, strength=1.0)
+        return _fit(vectorizer.fit_transform([text for side in sides for text in side.rows]), sides, strength=1.0)
     except ValueError as error:  # scikit-learn's words for texts of which no word stands in three
         if "vocabulary" in str(error) or "no terms remain" in str(error):
             return None
         raise
 
 
-def _fit(rows: Any, orders: list[NDArray[Any]], strength: float = 0.01) -> CrossFit:
-    """Scores in the order that rows had before `orders` sorted them."""
+class _Distinct(NamedTuple):
+    """Different rows in an order of their own values, where each given row is among them, and which ones speak."""
+
+    rows: NDArray[Any]
+    place: NDArray[np.int64]
+    speaks: NDArray[np.bool_]
+
+
+def _distinct_rows(rows: NDArray[np.float32]) -> _Distinct:
+    order = canonical_order(rows)
+    ordered = rows[order]
+    return _distinct(ordered, order, (ordered[1:] != ordered[:-1]).any(axis=1))
+
+
+def _distinct_texts(texts: Sequence[str]) -> _Distinct:
+    found = np.array([*texts, ""], dtype=object)[:-1]
+    order = np.argsort(found, kind="stable")
+    return _distinct(found[order], order, found[order][1:] != found[order][:-1])
+
+
+def _distinct(ordered: NDArray[Any], order: NDArray[np.int64], changes: NDArray[np.bool_]) -> _Distinct:
+    """Of sorted rows, the first of each run of equal ones; `changes` [n - 1]: where a row differs from the last."""
+    new = np.concatenate([[True], changes])[: len(order)]
+    if new.sum() < 2 * FOLDS:
+        new[:] = True
+    place, speaks = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.bool_)
+    place[order], speaks[order] = np.cumsum(new) - 1, new
+    return _Distinct(ordered[new], place, speaks)
+
+
+def _fit(rows: Any, sides: list[_Distinct], strength: float = 0.01) -> CrossFit:
+    """Scores of the rows as they were given."""
     from sklearn.linear_model import LogisticRegression
 
-    sizes = [len(order) for order in orders]
+    sizes = [len(side.rows) for side in sides]
     domain = np.repeat([0, 1], sizes)
     folds = np.concatenate([_folds(size, seed) for seed, size in enumerate(sizes)])
     scores = np.empty(len(domain))
@@ -95,13 +129,10 @@ def _fit(rows: Any, orders: list[NDArray[Any]], strength: float = 0.01) -> Cross
         seen, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=500).fit(rows[seen], domain[seen])
         scores[held] = model.decision_function(rows[held])
-    placed: list[NDArray[Any]] = []
-    for values in (scores, folds):
-        for order, half in zip(orders, (values[: sizes[0]], values[sizes[0] :]), strict=True):
-            back = np.empty_like(half)
-            back[order] = half
-            placed.append(back)
-    return CrossFit(*placed)
+    halves = slice(0, sizes[0]), slice(sizes[0], None)
+    given_scores = [scores[half][side.place] for side, half in zip(sides, halves, strict=True)]
+    given_folds = [np.where(side.speaks, folds[half][side.place], -1) for side, half in zip(sides, halves, strict=True)]
+    return CrossFit(given_scores[0], given_scores[1], given_folds[0], given_folds[1])
 
 
 def _folds(rows: int, seed: int) -> NDArray[np.int64]:

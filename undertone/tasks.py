@@ -59,10 +59,10 @@ class Floor(_Frozen):
 #: Effect floors by signal (docs/decisions/0008). ``undertone drift calibrate`` raises them where a model's own healthy
 #: windows ask for it, and never lowers them.
 FLOORS = {
-    "embedding": Floor(warn=0.58, act=0.65, severe=0.80),
-    "mmd": Floor(warn=0.08, act=0.16, severe=0.40),
+    "embedding": Floor(warn=0.55, act=0.63, severe=0.80),
+    "mmd": Floor(warn=0.04, act=0.09, severe=0.20),
     "text": Floor(warn=0.60, act=0.68, severe=0.85),
-    "labels": Floor(warn=0.02, act=0.10),
+    "labels": Floor(warn=0.02, act=0.07),
     "confidence": Floor(warn=0.10, act=0.30),
     "form": Floor(warn=0.15, act=0.40),
     "channels": Floor(warn=0.20),

@@ -174,3 +174,17 @@ def test_shares_of_words() -> None:
     assert effect > 0.5
     assert p_value < 1e-6
     assert shares_test(["a"], ["a"]) == (pytest.approx(0), 1.0)
+
+
+def test_messages_that_stand_there_twice_do_not_make_like_samples_differ() -> None:
+    first, second = vectors(1, 600), vectors(2, 400)
+    repeated = np.concatenate([second[:280], second[:120]])
+    fit, once = cross_fit(first, repeated), cross_fit(first, second[:280])
+    assert fit.test() == pytest.approx(once.test())
+    assert (fit.second_folds < 0).sum() == 120
+    assert fit.second[:120] == pytest.approx(fit.second[280:])
+
+
+def test_a_flood_of_one_text_is_still_told_apart() -> None:
+    fit = cross_fit(vectors(1, 600), np.repeat(vectors(2, 1), 400, axis=0))
+    assert fit.test()[0] > 0.9

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from undertone.errors import ConfigError
-from undertone.tasks import TASKS, Cadence, TaskSpec, get_task
+from undertone.tasks import FLOORS, TASKS, Cadence, DriftPolicy, Floor, TaskSpec, get_task
 
 
 @pytest.mark.parametrize("spec", TASKS.values(), ids=TASKS)
@@ -13,7 +13,7 @@ def test_spec_is_usable(spec: TaskSpec) -> None:
     assert list(spec.label_index()) == list(spec.labels)
     assert list(spec.label_index().values()) == list(range(len(spec.labels)))
     assert spec.cadence.min_days <= spec.cadence.max_days
-    assert spec.drift.embedding_auc <= spec.drift.embedding_auc_act
+    assert set(spec.drift.floors) == set(FLOORS)
     assert spec.title
 
 
@@ -30,3 +30,11 @@ def test_specs_refuse_nonsense() -> None:
         Cadence(min_days=10, max_days=3)
     with pytest.raises(ValidationError, match="extra"):
         TaskSpec(name="x", labels=("a", "b"), flor=1)
+    with pytest.raises(ValidationError, match="must rise"):
+        Floor(warn=0.5, act=0.4)
+    with pytest.raises(ValidationError, match="must rise"):
+        Floor(warn=0.5, severe=0.9)
+    with pytest.raises(ValidationError, match="expected"):
+        DriftPolicy(floors={"embedding": Floor(warn=0.5)})
+    with pytest.raises(ValidationError, match="memory"):
+        DriftPolicy(persist=4)
