@@ -42,7 +42,7 @@ class GatePolicy(_Frozen):
 
 
 class Floor(_Frozen):
-    """Least effects of one signal: from ``warn`` on it warns, from ``act`` on it acts, from ``severe`` on it is severe."""
+    """Least effects of one signal, from which it warns, acts and is severe."""
 
     warn: float = Field(ge=0)
     act: float | None = Field(None, ge=0, description="None: it warns at most")
