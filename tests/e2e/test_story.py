@@ -201,7 +201,7 @@ def test_the_loop(workspace: Workspace, worker: Worker, toy_effort: str, tiny_ba
         governance.rollback(workspace, "sentiment", Act("ann", "again", day_17))
     kinds = [row.kind for row in workspace.ledger.entries("sentiment")]
     assert kinds == [
-        *("registered", "gate", "approved", "calibrated", "drift", "retrain"),
+        *("registered", "gate", "approved", "drift", "retrain"),
         *("audit_drawn", "drift", "retrain", "drift", "retrain", "alert"),
         *("registered", "gate", "approved", "rolled_back", "frozen"),
     ]
