@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 install: $(STAMP)  ## make .venv with the locked dependencies
 
-demo: $(STAMP)  ## the whole loop on synthetic messages, without a person, in under five minutes
+demo: $(STAMP)  ## the whole loop on synthetic messages, without a person, in minutes
 	@$(BIN)/undertone demo
 
 up: $(STAMP)  ## MLflow, Prefect with its schedules, and the serving worker on this machine

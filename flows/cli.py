@@ -199,7 +199,7 @@ def up() -> None:
 def demo(
     home: Annotated[str, typer.Option(help="folder for the demo's models, store and reports; emptied first")] = "demo",
 ) -> None:
-    """Play the whole loop on synthetic messages, without a person, in under five minutes."""
+    """Play the whole loop on synthetic messages, without a person, in minutes."""
     os.environ["UNDERTONE_HOME"] = home
     from flows.demo import play
 
