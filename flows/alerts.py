@@ -24,6 +24,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.artifacts import publish
+from flows.situation import WATCH
 from monitoring.incidents import KINDS, News, as_markdown, as_text, news, subject, undelivered
 from monitoring.policy import RetrainDecision
 from undertone.errors import UndertoneError
@@ -105,7 +106,7 @@ def _tell(
             item.ledger_kind,
             spec.name,
             at=now,
-            actor="drift-watch",
+            actor=WATCH,
             version=item.version,
             reason=item.reason,
             payload=message | {"channels": channels.send(message, channels.names)},

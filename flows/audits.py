@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flows.situation import WATCH
 from monitoring.audit import AuditResult, assess, audit_size, draw, measured, opened
 from monitoring.windows import Window
 from undertone.errors import DataError
@@ -59,7 +60,7 @@ def draw_audit(workspace: Workspace, spec: TaskSpec, verdict: DriftVerdict, refe
             "audit_drawn",
             spec.name,
             at=now,
-            actor="drift-watch",
+            actor=WATCH,
             version=version,
             reason=f"{len(picks)} random messages of the window go to the reviewers, {there + new} of {wanted} now",
             payload={
@@ -169,7 +170,7 @@ def _record(workspace: Workspace, result: AuditResult, batches: list[str], now: 
         "audit",
         result.task,
         at=now,
-        actor="drift-watch",
+        actor=WATCH,
         version=result.version,
         reason=f"{verdict}: accuracy {result.accuracy:.3f} on {result.rows} audited labels,"
         f" {100 * result.accuracy_drop:+.1f} points lost ({low:+.1f} to {high:+.1f})",

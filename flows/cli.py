@@ -145,7 +145,9 @@ def watch(
             task, now=moment(now) if now else None, days=days, effort=effort, start_retrain=not decide_only
         )
     emit(result, as_json=as_json, text=running.watch_text(result))
-    if result["verdict"] in {"warn", "act", "severe"}:
+    from undertone.records import WARNINGS
+
+    if result["verdict"] in WARNINGS:
         raise typer.Exit(DRIFT_FOUND)
 
 

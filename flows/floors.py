@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -13,6 +11,7 @@ from monitoring.windows import Window, current_window
 from undertone.errors import DataError
 from undertone.lease import hold
 from undertone.tasks import Floor, TaskSpec
+from undertone.text import sha256_of
 from undertone.workspace import Workspace
 
 #: Seconds to wait for another watch that sets the floors.
@@ -113,4 +112,4 @@ def _large(spec: TaskSpec, served: Served) -> bool:
 
 
 def _drift_policy_sha256(spec: TaskSpec) -> str:
-    return hashlib.sha256(json.dumps(spec.drift.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return sha256_of(spec.drift.model_dump(mode="json"))

@@ -25,6 +25,9 @@ from undertone.store import Store
 from undertone.tasks import TaskSpec, get_task
 from undertone.workspace import Workspace
 
+#: Who writes the watch's rows: what it saw, drew, decided and told.
+WATCH = "drift-watch"
+
 #: Who trains when the policy says so; the ledger's rows of such trainings carry this name.
 TRAINER = "retrain-policy"
 

@@ -22,7 +22,7 @@ from flows.audits import audit_of, draw_audit, estimate_error, queue_unsure
 from flows.floors import floors_of
 from flows.look import Look, look, read_champion
 from flows.retrain import retrain
-from flows.situation import TRAINER, Killed, fresh_labels, lease, read_situation
+from flows.situation import TRAINER, WATCH, Killed, fresh_labels, lease, read_situation
 from flows.story import Evidence, as_markdown, tell
 from monitoring.drift import earlier_levels
 from monitoring.estimate import estimate
@@ -36,8 +36,6 @@ from undertone.workspace import Workspace
 
 log = logging.getLogger("undertone.monitoring")
 
-#: Who writes the watch's rows.
-ACTOR = "drift-watch"
 #: Seconds that a watch waits for another one of its task to decide.
 TURN_S = 60.0
 
@@ -97,7 +95,7 @@ def read_windows(workspace: Workspace, spec: TaskSpec, now: datetime, days: floa
 @prefect.task(name="read floors", cache_policy=NO_CACHE)
 def read_floors(workspace: Workspace, spec: TaskSpec, seen: Look, now: datetime) -> dict[str, Floor]:
     """The version's calibrated floors; its first watch, and the first under another policy, sets them."""
-    return floors_of(workspace, spec, seen.served, now, ACTOR)
+    return floors_of(workspace, spec, seen.served, now, WATCH)
 
 
 @prefect.task(name="compare", cache_policy=NO_CACHE)
@@ -160,7 +158,7 @@ def record(
     verdict, decision = evidence.verdict, plan.decision
     number = workspace.ledger.head()[0] + 1  # two watches within a minute keep two reports
     folder = workspace.settings.state_dir / "reports" / spec.name / f"{now:%Y-%m-%dT%H%M}-{number}"
-    common: dict[str, Any] = {"at": now, "actor": ACTOR, "version": verdict.model_version}
+    common: dict[str, Any] = {"at": now, "actor": WATCH, "version": verdict.model_version}
     drift = workspace.ledger.append(
         "drift",
         spec.name,
@@ -296,7 +294,7 @@ def _ask_labels(workspace: Workspace, spec: TaskSpec, seen: Look, decision: Retr
         "labels_asked",
         spec.name,
         at=now,
-        actor=ACTOR,
+        actor=WATCH,
         version=seen.version,
         reason=f"{fresh} of {spec.audit.fresh_labels} new labels; {queued} messages wait for review",
         payload={"fresh": fresh, "wanted": spec.audit.fresh_labels, "queued": queued, "rule": decision.rule},

@@ -16,14 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.windows import Window
-from undertone.records import LEVELS, DriftVerdict, LedgerEntry
+from undertone.records import LEVELS, WARNINGS, DriftVerdict, LedgerEntry
 from undertone.reviews import AuditedAnswer, Pick
 from undertone.tasks import AuditPolicy, TaskSpec
 
 RESAMPLES = 2_000
-
-#: Verdicts that buy an audit.
-WARNINGS = ("warn", "act", "severe")
 
 #: Strata with fewer audited labels are resampled as one: a resample of one or two rows knows no spread.
 STRATUM_ROWS = 5

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +11,7 @@ from monitoring.signals import Texts, measure, segment_signals
 from monitoring.windows import Window
 from undertone.records import LEVELS, DriftVerdict, Finding, LedgerEntry, Level, Signal, Verdict, utc
 from undertone.tasks import DriftPolicy, Floor, TaskSpec
+from undertone.text import sha256_of
 
 #: A segment of at least this share on one side and of no message on the other is new, or has vanished …
 SEGMENT_SHARE = 0.01
@@ -116,7 +115,7 @@ def policy_sha256(spec: TaskSpec, floors: Mapping[str, Floor]) -> str:
         "quality": spec.quality.model_dump(mode="json"),
         "floors": {name: floor.model_dump(mode="json") for name, floor in floors.items()},
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_of(decides)
 
 
 def _absent(first: Window, second: Window) -> tuple[str, ...]:

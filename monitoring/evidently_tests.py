@@ -189,14 +189,14 @@ def _side_columns(name: str, sides: _Sides) -> tuple[pd.Series, pd.Series, Calla
     reference, current, spec = sides.reference, sides.current, sides.spec
     match name:
         case "embedding":
-            vectors = _vectors(reference, current)
+            vectors = signals.vectors(reference, current, 1)
             fit = cross_fit(*vectors) if vectors else None
             return None if fit is None else (_numbers(fit.first), _numbers(fit.second), fit.test)
         case "text":
             fit = cross_fit_texts(*sides.texts) if sides.texts else None
             return None if fit is None else (_numbers(fit.first), _numbers(fit.second), fit.test)
         case "mmd":
-            vectors = _vectors(reference, current)
+            vectors = signals.vectors(reference, current, 1)
             if vectors is None:
                 return None
             return *_witness(*vectors), _asking(lambda: signals.mmd(reference, current, sides.fewest))
@@ -293,13 +293,6 @@ def _words(counts: Mapping[str, int], most: int) -> pd.Series:
     scale = min(1.0, most / max(1, sum(counts.values())))
     values = [name for name, count in counts.items() for _ in range(max(1, round(scale * count)))]
     return pd.Series(values[:most], dtype=object)  # the rarest first: rounding cuts the most frequent
-
-
-def _vectors(reference: Window, current: Window) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    if reference.embeddings is None or current.embeddings is None:
-        return None
-    first, second = reference.embeddings[reference.embedded], current.embeddings[current.embedded]
-    return (first, second) if len(first) and len(second) and first.shape[1] == second.shape[1] else None
 
 
 def _witness(first: NDArray[Any], second: NDArray[Any]) -> tuple[pd.Series, pd.Series]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -12,6 +10,7 @@ from typing import NamedTuple
 from monitoring.audit import AuditResult
 from undertone.records import DriftVerdict, utc
 from undertone.tasks import AuditPolicy, Cadence
+from undertone.text import sha256_of
 
 #: Every rule, in the order in which they are asked: the first that fits decides.
 RULES = {
@@ -136,7 +135,7 @@ def decide_retrain(cadence: Cadence, audit: AuditPolicy, situation: Situation) -
 def policy_sha256(cadence: Cadence, audit: AuditPolicy) -> str:
     """One SHA-256 of every number that a retrain decision compares with, and of the rules' order."""
     numbers = {"cadence": cadence.model_dump(mode="json"), "audit": audit.model_dump(mode="json"), "rules": list(RULES)}
-    return hashlib.sha256(json.dumps(numbers, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_of(numbers)
 
 
 def _standstill(situation: Situation, day: float) -> _Answer | None:

@@ -141,13 +141,12 @@ def domain_scores(reference: Window, current: Window) -> tuple[NDArray[np.float6
 
 
 def _cross_fit(reference: Window, current: Window, fewest: int) -> CrossFit | None:
-    sides = _embeddings(reference, current, fewest)
+    sides = vectors(reference, current, fewest)
     return None if sides is None else cross_fit(*sides)
 
 
-def _embeddings(
-    reference: Window, current: Window, fewest: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+def vectors(reference: Window, current: Window, fewest: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Embeddings of both sides [n, hidden], [m, hidden]; None where one has fewer than `fewest`, or widths differ."""
     if reference.embeddings is None or current.embeddings is None:
         return None
     first, second = reference.embeddings[reference.embedded], current.embeddings[current.embedded]
@@ -158,7 +157,7 @@ def _embeddings(
 
 def mmd(reference: Window, current: Window, fewest: int) -> Signal | None:
     """Maximum mean discrepancy of the embeddings."""
-    sides = _embeddings(reference, current, max(fewest, 2))
+    sides = vectors(reference, current, max(fewest, 2))
     return None if sides is None else _signal("mmd", "maximum mean discrepancy, permutation", *mmd_test(*sides))
 
 

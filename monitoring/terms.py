@@ -15,10 +15,9 @@ from typing import Protocol
 import numpy as np
 from scipy.stats import false_discovery_control, norm
 
+from undertone.model_folder import TERM_ROWS
 from undertone.text import terms
 
-#: A word of fewer messages is shown nowhere: it may be somebody's name. `reference_terms.json` keeps to it too.
-LEAST = 5
 #: Weight of the prior, in messages.
 PRIOR = 100
 #: Share of the named words that chance may have put there (Benjamini and Hochberg, 1995); where no word changed, the
@@ -35,7 +34,7 @@ class Shares(Protocol):
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of rows that a word stands in, for words of `LEAST` rows and more."""
+        """Share of rows that a word stands in, for words of `TERM_ROWS` rows and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Term:
     """A word that became more or less common.
 
     Attributes:
-        before: share of the reference's messages that it stands in; 0.0: fewer than `LEAST` messages, or none.
+        before: share of the reference's messages that it stands in; 0.0: fewer than `TERM_ROWS` messages, or none.
         now: share of the window's messages.
         z: standard errors that the log-odds ratio lies from zero; positive: more common now.
     """
@@ -57,19 +56,19 @@ class Term:
 def changed(reference: Shares, texts: Sequence[str], limit: int = 12) -> tuple[Term, ...]:
     """The words that changed most and beyond chance: at most `limit` that rose, then at most `limit` that fell.
 
-    A word that the reference does not name counts as one of ``LEAST - 1`` rows there, so that it must be clearly
-    new; words in fewer than `LEAST` messages of the window are named only if the reference names them.
+    A word that the reference does not name counts as one of ``TERM_ROWS - 1`` rows there, so that it must be clearly
+    new; words in fewer than `TERM_ROWS` messages of the window are named only if the reference names them.
     """
     if not texts or not reference.rows:
         return ()
     counts = Counter(word for text in texts for word in terms(text))
-    words = sorted(set(reference.shares) | {word for word, count in counts.items() if count >= LEAST})
+    words = sorted(set(reference.shares) | {word for word, count in counts.items() if count >= TERM_ROWS})
     if not words:
         return ()
     scores = []
     for word in words:
         before = reference.shares.get(word, 0.0)
-        seen = before * reference.rows if before else min(LEAST - 1, reference.rows)
+        seen = before * reference.rows if before else min(TERM_ROWS - 1, reference.rows)
         scores.append(_z(counts[word], len(texts), seen, reference.rows))
     adjusted = false_discovery_control(2 * norm.sf(np.abs(scores)))
     found = [

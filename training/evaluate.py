@@ -17,7 +17,7 @@ from training.resample import interval, resample, slice_macro_f1
 from training.slices import membership, words_of
 from undertone.errors import DataError
 from undertone.form import form, languages
-from undertone.model_folder import REFERENCE, REFERENCE_COLUMNS, REFERENCE_TERMS
+from undertone.model_folder import REFERENCE, REFERENCE_COLUMNS, REFERENCE_TERMS, TERM_ROWS
 from undertone.tasks import TaskSpec
 from undertone.text import terms
 
@@ -42,9 +42,6 @@ ECE_BINS = 15
 
 #: Slices with fewer rows say too_few in place of a score.
 SLICE_ROWS = 30
-
-#: A word of fewer reference rows is not kept: it could tell who wrote it.
-TERM_ROWS = 5
 
 #: Words kept at most, the most frequent ones.
 TERMS = 3_000

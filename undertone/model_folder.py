@@ -15,13 +15,13 @@ if training left one, the model card as it was approved, ``card.md``.
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from undertone.errors import VerificationError
+from undertone.text import sha256_of
 
 EXTRAS = "undertone"
 METADATA = f"{EXTRAS}/model.json"
@@ -29,6 +29,8 @@ GRAPH = f"{EXTRAS}/model.onnx"
 TOKENIZER = f"{EXTRAS}/tokenizer.json"
 REFERENCE = f"{EXTRAS}/reference.parquet"
 REFERENCE_TERMS = f"{EXTRAS}/reference_terms.json"
+#: A word of fewer messages is kept and shown nowhere: it may be somebody's name.
+TERM_ROWS = 5
 STATEMENT = "approval.json"
 
 #: Names in the folder that holds an approved copy.
@@ -128,7 +130,7 @@ def manifest(folder: Path) -> dict[str, str]:
 
 def digest(files: dict[str, str]) -> str:
     """One SHA-256 for a whole manifest: of its canonical JSON."""
-    return hashlib.sha256(json.dumps(files, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_of(files)
 
 
 def refuse_code(folder: Path) -> None:

@@ -11,6 +11,8 @@ Verdict = Literal["stable", "warn", "act", "severe", "too_few"]
 #: How far one signal, or one window alone, goes: below its floors, then over the first, the second and the third.
 Level = Literal["none", "warn", "act", "severe"]
 LEVELS: tuple[Level, ...] = ("none", "warn", "act", "severe")
+#: Verdicts that say that something drifted: each buys an audit.
+WARNINGS = LEVELS[1:]
 #: Where a label came from: given unasked, from a random audit, from the queue of unsure answers, from a file.
 Origin = Literal["person", "audit", "review", "import"]
 
@@ -168,7 +170,7 @@ class DriftVerdict:
     @property
     def drifted(self) -> bool:
         """Whether it warns at least."""
-        return self.verdict in {"warn", "act", "severe"}
+        return self.verdict in WARNINGS
 
 
 @dataclass(frozen=True, slots=True)

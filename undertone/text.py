@@ -9,10 +9,11 @@ https://aclanthology.org/2020.findings-emnlp.148), so customers' handles never r
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,6 +61,11 @@ def normalise(text: str) -> str:
 def terms(text: str) -> set[str]:
     """The words of `text`, each once: 2 to 30 letters, as `normalise` leaves them."""
     return {word for word in normalise(text).split() if 2 <= len(word) <= 30}
+
+
+def sha256_of(value: Any) -> str:
+    """SHA-256 of a JSON-ready value, of its canonical form: sorted keys, no blanks."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def fingerprint(rows: Iterable[Sequence[str]]) -> str:

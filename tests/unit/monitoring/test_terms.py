@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.terms import LEAST, Term, changed
+from monitoring.terms import Term, changed
+from undertone.model_folder import TERM_ROWS
 from undertone.text import terms
 
 VOCABULARY = [f"word{letter}{other}" for letter in "abcdefghijklmnopqrst" for other in "abcdefghij"]
@@ -29,7 +30,7 @@ def corpus(seed: int, rows: int) -> list[str]:
 def reference_of(texts: list[str]) -> Reference:
     words = [word for text in texts for word in terms(text)]
     counts = {word: words.count(word) for word in set(words)}
-    return Reference(len(texts), {word: count / len(texts) for word, count in counts.items() if count >= LEAST})
+    return Reference(len(texts), {word: count / len(texts) for word, count in counts.items() if count >= TERM_ROWS})
 
 
 REFERENCE = reference_of(corpus(0, 800))
@@ -58,7 +59,7 @@ def test_what_rose_comes_first_and_what_fell_after() -> None:
 
 
 def test_a_name_in_few_messages_is_never_named() -> None:
-    texts = corpus(6, 20) + ["Margarethe wrote"] * (LEAST - 1)
+    texts = corpus(6, 20) + ["Margarethe wrote"] * (TERM_ROWS - 1)
     assert not any(term.term == "margarethe" for term in changed(REFERENCE, texts))
 
 
@@ -80,7 +81,7 @@ def test_nothing_to_compare_is_nothing_changed(reference: Reference, texts: list
 
 @given(st.lists(st.text(max_size=40), max_size=30), st.integers(0, 50))
 def test_any_text_gives_finite_numbers(texts: list[str], rows: int) -> None:
-    shares = {"every": 1.0, "half": 0.5} if rows >= 2 * LEAST else {}
+    shares = {"every": 1.0, "half": 0.5} if rows >= 2 * TERM_ROWS else {}
     for term in changed(Reference(rows, shares), [*texts, *["every new"] * 40]):
         assert np.isfinite(term.z)
         assert 0 <= term.before <= 1
