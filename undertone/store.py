@@ -19,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     RowMapping,
+    Select,
     Table,
     case,
     create_engine,
@@ -283,14 +284,7 @@ class Store:
         Args:
             until: labels given later are not seen; None: all.
         """
-        newest = (
-            select(feedback.c.message_id, func.max(feedback.c.id).label("id"))
-            .where(feedback.c.task == task, feedback.c.suggested == false())
-            .group_by(feedback.c.message_id)
-        )
-        if until is not None:
-            newest = newest.where(feedback.c.labelled_at <= until)
-        last = newest.subquery()
+        last = _newest_labels(task, until).where(feedback.c.suggested == false()).subquery()
         query = (
             select(
                 feedback.c.message_id,
@@ -326,14 +320,7 @@ class Store:
 
         Columns: message_id, text, channel, segment, sent_at, label, labeller, labelled_at, origin, suggested.
         """
-        newest = (
-            select(feedback.c.message_id, func.max(feedback.c.id).label("id"))
-            .where(feedback.c.task == task)
-            .group_by(feedback.c.message_id)
-        )
-        if until is not None:
-            newest = newest.where(feedback.c.labelled_at <= until)
-        last = newest.subquery()
+        last = _newest_labels(task, until).subquery()
         query = (
             select(
                 feedback.c.message_id,
@@ -407,6 +394,16 @@ def write_feedback(connection: Connection, labels: Sequence[Feedback]) -> int:
     ]
     _insert_new(connection, feedback, rows)
     return len(last)
+
+
+def _newest_labels(task: str, until: datetime | None) -> Select[tuple[str, int]]:
+    """For each message that people labelled for `task`, the id of its newest label; None: whenever it was given."""
+    query = (
+        select(feedback.c.message_id, func.max(feedback.c.id).label("id"))
+        .where(feedback.c.task == task)
+        .group_by(feedback.c.message_id)
+    )
+    return query if until is None else query.where(feedback.c.labelled_at <= until)
 
 
 def sample_key(message_id: str) -> int:
