@@ -45,8 +45,8 @@ class CrossFit:
 
         Within a fold the scored rows had no part in the fit, so the Mann-Whitney test of their scores is an ordinary
         one. The folds depend on one another (each is trained on what the other scores), which Bonferroni allows. One
-        test of all folds' scores together does not hold: on 400 pairs of like samples (500 rows, 64 columns) it
-        rejected 11 % at 5 % and 4.5 % at 1 %, with five folds or two; this one 2.2 % and 0.5 %.
+        test of all folds' scores together does not hold: at 5 % it rejected 11 to 12 % of like samples
+        (`python -m benchmarks.drift_level`).
         """
         folds = [
             auc_test(self.first[self.first_folds == fold], self.second[self.second_folds == fold])
