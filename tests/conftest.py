@@ -94,6 +94,16 @@ def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    """A prediction store of the newest schema, on SQLite in the test's own folder."""
+    from undertone.store import Store
+
+    made = Store(f"sqlite:///{tmp_path / 'store.db'}")
+    made.migrate()
+    return made
+
+
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[str]:
     """Address of a real Prefect server for the session, on a database of its own."""

@@ -422,13 +422,6 @@ def test_a_workspace_keeps_the_runs_of_all_processes_in_one_project_without_data
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "snapshot.json", "workspace"]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(f"sqlite:///{tmp_path / 'store.db'}")
-    made.migrate()
-    return made
-
-
 def record(store: Store, count: int, version: int, prefix: str) -> None:
     scored = []
     for number, row in enumerate(rows(version, count)):

@@ -22,13 +22,6 @@ DAY = timedelta(days=1)
 WEEK = NOW - 7 * DAY, NOW
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(f"sqlite:///{tmp_path / 'store.db'}")
-    made.migrate()
-    return made
-
-
 def record(store: Store, prefix: str, count: int, *, version: int = 1, days_ago: float = 1, **changes) -> None:
     """`count` messages sent `days_ago`, labelled by version `version`: negative, neutral and positive in turn."""
     scored = []

@@ -343,13 +343,6 @@ def test_weeks_of_the_sample_are_checked(source: str) -> None:
     refuse(source, "1 to 8 weeks", source)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(f"sqlite:///{tmp_path / 'store.db'}")
-    made.migrate()
-    return made
-
-
 def tell(store: Store, message_id: str, text: str, label: str, at: datetime = NOW) -> None:
     prediction = Prediction(message_id, SPEC.name, "bad", (0.5, 0.5), 1, "ab" * 32, at, None)
     store.record([ScoredMessage(Message(message_id, text, "chat", None, None, at, at), (prediction,))])

@@ -7,20 +7,12 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from undertone.errors import DecisionError
 from undertone.lease import hold, live
 from undertone.store import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(f"sqlite:///{tmp_path / 'store.db'}")
-    made.migrate()
-    return made
 
 
 def is_live(store: Store) -> bool:

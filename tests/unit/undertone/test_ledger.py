@@ -18,13 +18,6 @@ NOW = datetime(2026, 11, 3, 10, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(f"sqlite:///{tmp_path / 'store.db'}")
-    made.migrate()
-    return made
-
-
-@pytest.fixture
 def ledger(store: Store) -> Ledger:
     return Ledger(store)
 

@@ -17,13 +17,6 @@ from undertone.store import Store, sample_key
 NOW = datetime(2026, 11, 3, 10, tzinfo=UTC)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(f"sqlite:///{tmp_path / 'store.db'}")
-    made.migrate()
-    return made
-
-
 def scored(number: int, sent_at: datetime | None = NOW, label: str = "positive") -> ScoredMessage:
     message = Message(str(number), f"text {number}", "chat", "starter", "c1", sent_at, NOW + timedelta(hours=1))
     answer = Prediction(str(number), "sentiment", label, (0.1, 0.2, 0.7), 3, "ab" * 32, NOW, b"\x00\x3c")
