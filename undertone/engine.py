@@ -5,7 +5,9 @@ Training evaluates and the gate judges through this very class, so what is measu
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from undertone.errors import VerificationError
 from undertone.model_folder import ModelCardData
 from undertone.text import repair
 
-MAX_BATCH = 32
+#: Texts in one call of the graph. More are no faster on a core, and keep whoever comes next waiting.
+BATCH = 8
 SMOKE_TEXTS = ("The parcel came a day early, lovely!", "Still no refund after three weeks. Great service, really.")
 
 
@@ -29,7 +32,7 @@ class Scores:
     Attributes:
         logits: float32 [n, labels], before calibration.
         probabilities: float32 [n, labels], calibrated, rows sum to 1.
-        embeddings: float32 [n, hidden], mean of the last hidden states over the text's tokens.
+        embeddings: float32 [n, hidden], mean over the text's tokens of the states that the last layer reads.
         truncated: bool [n], the text was longer than the model's token limit.
     """
 
@@ -39,37 +42,47 @@ class Scores:
     truncated: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Texts as one model's tokenizer reads them: token ids of each, and whether it was cut to the limit."""
+
+    ids: list[list[int]]
+    truncated: list[bool]
+
+
 class Engine:
-    """One loaded model. `score` may be called from several threads.
+    """One loaded model. Every method may be called from several threads at once.
 
     Args:
         folder: a model folder as `undertone.model_folder` describes it.
-        threads: threads that one call may use.
+        threads: threads that `score`, and a `run` that is alone, may use.
+        engine: a key of `undertone.model_folder.GRAPHS` in place of the one that the card names.
 
     Raises:
         VerificationError: the folder does not load, or its graph does not fit its labels.
     """
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        import onnxruntime
+    def __init__(self, folder: Path, threads: int = 1, *, engine: str | None = None) -> None:
         from tokenizers import Tokenizer
 
         self.card = ModelCardData.read(folder)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # int8 kernels are the processor's; a GPU runs the exact graph
+        self.name = engine or (model_folder.EXACT if on_gpu() else self.card.engine)
+        self._threads = threads
         try:
-            self._tokenizer = Tokenizer.from_file(str(folder / model_folder.TOKENIZER))
-            self._session = onnxruntime.InferenceSession(
-                str(folder / model_folder.GRAPH), options, providers=["CPUExecutionProvider"]
-            )
+            words = (folder / model_folder.TOKENIZER).read_bytes()
+            self._tokenizer = Tokenizer.from_buffer(words)
+            graph = str(folder / model_folder.GRAPHS[self.name])
+            self._session = _session(graph, 1)
+            self._wide = _session(graph, threads) if threads > 1 else self._session
         except Exception as error:  # tokenizers and ONNX Runtime raise bare Exception subclasses of their own
             raise VerificationError(
                 "a graph and a tokenizer that load", f"{type(error).__name__}: {error}", "train the model again"
             ) from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.card.max_tokens)
+        #: Engines with the same key read texts alike: what one tokenised, the other may run.
+        self.tokenizer_key = hashlib.sha256(words + str(self.card.max_tokens).encode()).hexdigest()
         width = self._session.get_outputs()[0].shape[-1]
         if width != len(self.card.labels):
             raise VerificationError(
@@ -81,40 +94,21 @@ class Engine:
         """Label words in the order of the probabilities."""
         return self.card.labels
 
-    def score(self, texts: Sequence[str]) -> Scores:
-        """Score `texts`; results stand in their order.
-
-        Texts are batched by length, so little of a batch is padding. An empty sequence gives empty arrays.
-        """
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of `texts`, in their order. Runs outside the interpreter lock."""
         encodings = self._tokenizer.encode_batch_fast([repair(text) for text in texts])
-        order = sorted(range(len(texts)), key=lambda index: len(encodings[index].ids))
-        logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
-        embeddings: NDArray[np.float32] | None = None
-        for start in range(0, len(order), MAX_BATCH):
-            rows = order[start : start + MAX_BATCH]
-            batch_logits, batch_embeddings = self._run([encodings[row].ids for row in rows])
-            if embeddings is None:
-                embeddings = np.zeros((len(texts), batch_embeddings.shape[1]), dtype=np.float32)
-            logits[rows] = batch_logits
-            embeddings[rows] = batch_embeddings
-        return Scores(
-            logits=logits,
-            probabilities=calibrated(logits, self.card.temperature),
-            embeddings=np.zeros((0, 0), dtype=np.float32) if embeddings is None else embeddings,
-            truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_),
-        )
+        return Tokens([encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings])
 
-    def smoke(self) -> None:
-        """Score two fixed texts.
+    def run(self, ids: Sequence[list[int]], *, alone: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One call of the graph, on one core and outside the interpreter lock.
 
-        Raises:
-            VerificationError: the answer is not a probability distribution.
+        Args:
+            ids: token ids of n texts, of about the same length.
+            alone: no other call runs just now, so this one may use every thread.
+
+        Returns:
+            Logits [n, labels] and embeddings [n, hidden].
         """
-        probabilities = self.score(SMOKE_TEXTS).probabilities
-        if not np.all(np.isfinite(probabilities)) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-            raise VerificationError("probabilities that sum to 1", f"{probabilities.tolist()}", "train the model again")
-
-    def _run(self, ids: list[list[int]]) -> tuple[Any, Any]:
         width = max(1, max(len(row) for row in ids))
         input_ids = np.zeros((len(ids), width), dtype=np.int64)
         attention_mask = np.zeros((len(ids), width), dtype=np.int64)
@@ -122,8 +116,69 @@ class Engine:
             input_ids[row, : len(values)] = values
             attention_mask[row, : len(values)] = 1
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
-        logits, embedding = self._session.run(["logits", "sentence_embedding"], feed)
-        return logits, embedding
+        logits, embeddings = (self._wide if alone else self._session).run(["logits", "sentence_embedding"], feed)
+        return logits, embeddings
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrated probabilities [n, labels] of `logits`."""
+        return calibrated(logits, self.card.temperature)
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Score `texts`; results stand in their order.
+
+        Texts are batched by length, so little of a batch is padding. An empty sequence gives empty arrays.
+        """
+        tokens = self.tokenize(texts)
+        order = sorted(range(len(texts)), key=lambda index: len(tokens.ids[index]))
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        embeddings = np.zeros((len(texts), 0), dtype=np.float32)
+        for rows, (batch_logits, batch_embeddings) in zip(batches, self._run_all(tokens, batches), strict=True):
+            if not embeddings.shape[1]:
+                embeddings = np.zeros((len(texts), batch_embeddings.shape[1]), dtype=np.float32)
+            logits[rows] = batch_logits
+            embeddings[rows] = batch_embeddings
+        return Scores(logits, self.probabilities(logits), embeddings, np.array(tokens.truncated, dtype=np.bool_))
+
+    def smoke(self) -> None:
+        """Score two fixed texts, in every way that a worker does: the first real call finds the graph warm.
+
+        Raises:
+            VerificationError: the answer is not a probability distribution.
+        """
+        tokens = self.tokenize(SMOKE_TEXTS)
+        for alone in (False, True):
+            probabilities = self.probabilities(self.run(tokens.ids, alone=alone)[0])
+            if not np.all(np.isfinite(probabilities)) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+                raise VerificationError(
+                    "probabilities that sum to 1", f"{probabilities.tolist()}", "train the model again"
+                )
+
+    def _run_all(self, tokens: Tokens, batches: list[list[int]]) -> list[tuple[Any, Any]]:
+        """Every batch's answers; several cores take a batch each, which is faster than sharing one."""
+        ids = [[tokens.ids[row] for row in rows] for rows in batches]
+        if len(batches) < 2 or self._threads < 2:
+            return [self.run(batch, alone=True) for batch in ids]
+        with ThreadPoolExecutor(self._threads) as lanes:
+            return list(lanes.map(self.run, ids))
+
+
+def _session(graph: str, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    providers = ["CUDAExecutionProvider"] if on_gpu() else []
+    return onnxruntime.InferenceSession(graph, options, providers=[*providers, "CPUExecutionProvider"])
+
+
+def on_gpu() -> bool:
+    """Whether ONNX Runtime's GPU package is installed and finds a CUDA device. Graphs run there in float32."""
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def calibrated(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

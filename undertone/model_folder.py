@@ -2,7 +2,8 @@
 
 MLmodel, model/, components/, …     a standard MLflow transformers model
 undertone/model.json                `ModelCardData`: task, labels, calibration, lineage
-undertone/model.onnx                the graph the engine runs (logits and sentence embedding)
+undertone/model.onnx                the exact graph, float32 (logits and sentence embedding)
+undertone/model.int8.onnx           the same with int8 weights, where training found that it keeps the answers
 undertone/tokenizer.json            tokenizer with the cleaning inside
 undertone/reference.parquet         predictions on rows the model never trained on: the drift watch's reference
 undertone/reference_terms.json      in how many of these rows a word stands, for words of five rows and more
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +28,10 @@ from undertone.text import sha256_of
 EXTRAS = "undertone"
 METADATA = f"{EXTRAS}/model.json"
 GRAPH = f"{EXTRAS}/model.onnx"
+GRAPH_INT8 = f"{EXTRAS}/model.int8.onnx"
+#: Graph file by the name of the engine that runs it.
+EXACT, INT8 = "onnx-fp32", "onnx-int8"
+GRAPHS = {EXACT: GRAPH, INT8: GRAPH_INT8}
 TOKENIZER = f"{EXTRAS}/tokenizer.json"
 REFERENCE = f"{EXTRAS}/reference.parquet"
 REFERENCE_TERMS = f"{EXTRAS}/reference_terms.json"
@@ -72,7 +78,9 @@ class ModelCardData(BaseModel):
     """``undertone/model.json``: all that scoring needs beside the graph, and the model's lineage.
 
     ``temperature`` divides the logits before the softmax (Guo et al., 2017,
-    https://arxiv.org/abs/1706.04599). ``newest_label_at`` is the time of the newest row trained on.
+    https://arxiv.org/abs/1706.04599). ``engine`` is the key of `GRAPHS` that serves; ``agreement`` the share of
+    validation rows on which it gives the label that the exact graph gives. ``newest_label_at`` is the time of the
+    newest row trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,7 +90,8 @@ class ModelCardData(BaseModel):
     labels: tuple[str, ...]
     max_tokens: int = Field(ge=2)
     temperature: float = Field(gt=0)
-    engine: str = "onnx-fp32"
+    engine: Literal["onnx-fp32", "onnx-int8"] = "onnx-fp32"
+    agreement: float | None = Field(None, ge=0, le=1)
     newest_label_at: datetime | None = None
     lineage: Lineage
 
