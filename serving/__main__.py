@@ -9,10 +9,15 @@ import sys
 import uvicorn
 
 from serving.app import create_app
+from serving.patience import PatientProtocol
 from undertone.settings import get_settings
 
 #: Seconds that requests under way may still take after a stop was asked for. What they scored so far is on disk anyway.
 DRAIN_S = 20
+
+#: Seconds that a connection may stay open without a request; longer than balancers keep theirs, so that the balancer
+#: is the one that closes.
+KEEP_ALIVE_S = 75
 
 
 def main() -> int:
@@ -23,11 +28,14 @@ def main() -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     config = uvicorn.Config(
         create_app(settings),
+        http=PatientProtocol,
+        lifespan="on",
         host=settings.host,
         port=settings.port,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         backlog=2048,
     )
     # uvicorn raises the signal that stopped it once more when it is done; a stop that was asked for is a success, also

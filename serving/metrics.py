@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from undertone.records import ScoredMessage
 
 _LATENCY = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
@@ -14,15 +18,15 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "undertone_requests", "requests to /v1/score by HTTP status", ["status"], registry=self.registry
+            "undertone_requests", "requests by path and HTTP status", ["path", "status"], registry=self.registry
         )
         self.messages = Counter("undertone_messages", "messages scored", registry=self.registry)
         self.latency = Histogram(
-            "undertone_request_seconds", "time from a request's arrival to its answer", buckets=_LATENCY,
+            "undertone_request_seconds", "time from a request's arrival to its answer", ["path"], buckets=_LATENCY,
             registry=self.registry,
         )  # fmt: skip
         self.batch = Histogram(
-            "undertone_batch_messages", "messages scored in one turn", buckets=_BATCH, registry=self.registry
+            "undertone_batch_messages", "messages scored in one batch", buckets=_BATCH, registry=self.registry
         )
         self.queue = Gauge("undertone_queue_messages", "messages waiting to be scored", registry=self.registry)
         self.labels = Counter(
@@ -38,6 +42,18 @@ class Metrics:
         self.backlog = Gauge(
             "undertone_store_backlog_messages", "scored messages not yet in the store", registry=self.registry
         )
+
+    def seen(self, path: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        self.requests.labels(path, str(status)).inc()
+        self.latency.labels(path).observe(seconds)
+
+    def scored(self, items: Sequence[ScoredMessage]) -> None:
+        """Count messages and their labels."""
+        self.messages.inc(len(items))
+        for item in items:
+            for answer in item.predictions:
+                self.labels.labels(answer.task, answer.label).inc()
 
     def page(self) -> bytes:
         """The text format of Prometheus."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, BinaryIO
+
+import orjson
 
 from undertone.records import Message, Prediction, ScoredMessage
 
@@ -15,7 +16,7 @@ log = logging.getLogger("undertone.serving")
 
 
 def encode(item: ScoredMessage) -> bytes:
-    """`item` as one line of ASCII JSON, newline included; embeddings as base64."""
+    """`item` as one line of JSON, newline included; embeddings as base64."""
     message = item.message
     values = {
         "message": {
@@ -44,7 +45,7 @@ def encode(item: ScoredMessage) -> bytes:
         "final_sentiment": item.final_sentiment,
         "final_reason": item.final_reason,
     }
-    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+    return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode(stream: BinaryIO) -> Iterator[ScoredMessage | None]:
@@ -57,7 +58,7 @@ def decode(stream: BinaryIO) -> Iterator[ScoredMessage | None]:
             log.warning("a torn last line in %s is left out: its request was never answered", stream.name)
             return
         try:
-            yield _scored(json.loads(line))
+            yield _scored(orjson.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError):
             yield None
 

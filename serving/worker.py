@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from serving.batcher import Batcher
+from serving.errors import NoModel, NoRoom
 from serving.final_sentiment import decide
 from serving.follower import Follower
 from serving.metrics import Metrics
 from serving.model_slot import ModelSlot, Served
 from serving.recorder import Recorder
-from undertone.errors import UndertoneError
+from undertone.engine import Tokens
 from undertone.keys import Trust
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
 from undertone.store import in_share
 from undertone.tasks import TASKS
 
+log = logging.getLogger("undertone.serving")
+
 #: Messages of a request that are joined and written in the event loop; more go to a thread, so others are not held up.
 INLINE = 32
-
-
-class NoModel(UndertoneError):
-    """No task has a version that may serve."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     served: Served
     probabilities: tuple[float, ...]
-    embedding: bytes
+    embedding: bytes | None
     truncated: bool
 
 
@@ -49,12 +50,13 @@ class Worker:
         }
         self.recorder = Recorder(settings, self.metrics)
         self.follower = Follower(settings, self.slots, self.metrics)
-        self.batcher = Batcher(self._score_texts, self.metrics)
+        self.batcher = Batcher(self._score, self.metrics, lanes=settings.threads)
+        #: Label words of each task, in the order of its probabilities.
+        self.labels = {name: slot.spec.labels for name, slot in self.slots.items()}
 
     def start(self) -> None:
         """Serve the last good copies at once, then follow the registry."""
         self.follower.restore()
-        self.batcher.start()
         self.recorder.start()
         self.follower.start()
 
@@ -79,17 +81,21 @@ class Worker:
             "tasks": {name: slot.state() for name, slot in self.slots.items()},
         }
 
-    async def score(self, messages: Sequence[Message]) -> list[ScoredMessage]:
+    async def score(self, messages: Sequence[Message], deadline: float = math.inf) -> list[ScoredMessage]:
         """Score `messages` for every task that serves, and write them to disk.
+
+        Args:
+            messages: of one request.
+            deadline: event-loop time after which nobody waits for the answer.
 
         Raises:
             NoModel: no task serves.
-            Overloaded: too many messages wait.
-            OSError: the spool cannot be written; nothing was accepted.
+            Overloaded: too many messages wait, or the answer would come too late.
+            NoRoom: the spool cannot be written; nothing was accepted.
         """
         if not self.ready:
             raise self.no_model()
-        answers = await self.batcher.submit([message.text for message in messages])
+        answers = await self.batcher.submit(messages, deadline)
         if len(messages) <= INLINE:
             return self._finish(messages, answers)
         return await asyncio.to_thread(self._finish, messages, answers)
@@ -106,45 +112,54 @@ class Worker:
     def _finish(self, messages: Sequence[Message], answers: Sequence[dict[str, _Answer]]) -> list[ScoredMessage]:
         scored_at = datetime.now(UTC)
         scored = [self._join(message, answer, scored_at) for message, answer in zip(messages, answers, strict=True)]
-        self.recorder.append(scored)
-        self.metrics.messages.inc(len(scored))
-        for item in scored:
-            for answer in item.predictions:
-                self.metrics.labels.labels(answer.task, answer.label).inc()
+        try:
+            self.recorder.append(scored)
+        except OSError as error:
+            log.error("scored messages cannot be written to the spool: %s", error)
+            raise NoRoom("room on disk for scored messages", str(error), "free some, then send it again") from error
+        self.metrics.scored(scored)
         return scored
 
-    def _score_texts(self, texts: Sequence[str]) -> list[dict[str, _Answer]]:
-        """All tasks' answers for each text. A slot is read once, so a swap in between changes nothing."""
-        rows: list[dict[str, _Answer]] = [{} for _ in texts]
+    def _score(self, messages: Sequence[Message], alone: bool) -> list[dict[str, _Answer]]:
+        """All tasks' answers for each message of a batch; in a lane's thread.
+
+        A slot is read once, so a swap in between changes nothing. Models that read texts alike share one tokenisation.
+        """
+        texts = [message.text for message in messages]
+        kept = [in_share(message.id, self.settings.embedding_share) for message in messages]
+        rows: list[dict[str, _Answer]] = [{} for _ in messages]
+        read: dict[str, Tokens] = {}
         for name, slot in self.slots.items():
             served = slot.served
             if served is None:
                 continue
-            scores = served.engine.score(texts)
-            embeddings = scores.embeddings.astype("<f2")
+            engine = served.engine
+            tokens = read.get(engine.tokenizer_key)
+            if tokens is None:
+                tokens = read[engine.tokenizer_key] = engine.tokenize(texts)
+            logits, embeddings = engine.run(tokens.ids, alone=alone)
+            probabilities = engine.probabilities(logits).tolist()
+            halves = embeddings.astype("<f2")
             for index, row in enumerate(rows):
                 row[name] = _Answer(
                     served,
-                    tuple(scores.probabilities[index].tolist()),
-                    embeddings[index].tobytes(),
-                    bool(scores.truncated[index]),
+                    tuple(probabilities[index]),
+                    halves[index].tobytes() if kept[index] else None,
+                    tokens.truncated[index],
                 )
         return rows
 
     def _join(self, message: Message, answers: dict[str, _Answer], scored_at: datetime) -> ScoredMessage:
-        embedded = in_share(message.id, self.settings.embedding_share)
         predictions = tuple(
             Prediction(
                 message_id=message.id,
                 task=name,
-                label=answer.served.engine.labels[
-                    max(range(len(answer.probabilities)), key=answer.probabilities.__getitem__)
-                ],
+                label=answer.served.engine.labels[answer.probabilities.index(max(answer.probabilities))],
                 probabilities=answer.probabilities,
                 model_version=answer.served.version,
                 model_digest=answer.served.digest,
                 scored_at=scored_at,
-                embedding=answer.embedding if embedded else None,
+                embedding=answer.embedding,
             )
             for name, answer in answers.items()
         )
@@ -152,7 +167,7 @@ class Worker:
         sarcasm = by_task.get("sarcasm")
         final = decide(
             by_task["sentiment"].label if "sentiment" in by_task else None,
-            dict(zip(self.slots["sarcasm"].spec.labels, sarcasm.probabilities, strict=True)) if sarcasm else None,
+            dict(zip(self.labels["sarcasm"], sarcasm.probabilities, strict=True)) if sarcasm else None,
         )
         if any(answer.truncated for answer in answers.values()) and not message.truncated:
             message = replace(message, truncated=True)

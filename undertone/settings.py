@@ -67,6 +67,9 @@ class Settings(BaseSettings):
         20_000, ge=1, description="characters of a text that are read; the rest is cut, flagged"
     )
     follow_seconds: float = Field(3.0, gt=0, description="seconds between two looks at the champion alias")
+    latency_budget_seconds: float = Field(
+        30.0, gt=0, description="longest wait for an answer; `X-Latency-Budget-Ms` on a request asks for less"
+    )
     engine_threads: int = Field(0, ge=0, description="threads of the scoring engine; 0: one per core, at most four")
 
     # the console

@@ -22,6 +22,8 @@ _LINK = r"(?:https?://|www\.)\S+"
 _MENTION = r"@\w{1,50}"
 #: The control characters of Unicode (category Cc): C0, DEL and C1.
 _CONTROL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_ENCODER_TAKES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NOT_A_WORD = re.compile(r"[\W\d_]+")
 
 
@@ -43,7 +45,9 @@ def install_cleaning(tokenizer: Tokenizer) -> Tokenizer:
 
 def repair(text: str) -> str:
     """`text` without what no encoder can take: lone surrogates become U+FFFD, NUL and control characters a space."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if _NO_ENCODER_TAKES.search(text) is None:
+        return text
+    if _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text.translate(_CONTROL)
 

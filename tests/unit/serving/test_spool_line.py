@@ -18,7 +18,7 @@ PREDICTIONS = st.builds(
     task=WORDS,
     label=WORDS,
     probabilities=st.lists(st.floats(0, 1), min_size=1, max_size=4).map(tuple),
-    model_version=st.integers(0),
+    model_version=st.integers(1, 2**31 - 1),
     model_digest=WORDS,
     scored_at=MOMENTS,
     embedding=st.none() | st.binary(max_size=20),

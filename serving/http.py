@@ -1,0 +1,193 @@
+"""What a request and an answer are to this worker, and what each error becomes on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from serving.errors import BodyTooLarge, Gone, Later, TooSlow, status_of
+from undertone.errors import UndertoneError
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+JSON = "application/json"
+
+#: Seconds within which a body must have arrived: a client that trickles holds a connection no longer.
+BODY_S = 30.0
+
+
+@dataclass(slots=True)
+class Call:
+    """One request.
+
+    Attributes:
+        headers: by lower-case name; of a repeated header the last.
+        parts: what a path's pattern named: ``/v2/models/{name}/infer`` gives ``name``.
+        request_id: the client's `X-Request-ID`, or one made here; logs, traces and the answer carry it.
+        caller: whose API key it was; None where none is asked for.
+        deadline: event-loop time after which nobody waits for the answer any more.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    received_at: datetime
+    request_id: str
+    deadline: float
+    body: bytes = b""
+    parts: dict[str, str] = field(default_factory=dict)
+    caller: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, body and headers of a response."""
+
+    status: int = 200
+    body: bytes = b""
+    media_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Endpoint = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path: who answers it, and what `/openapi.json` says of it.
+
+    Attributes:
+        path: literal, or with names in braces.
+        request: pydantic model of the body, or several of which one is meant; none: no body.
+        response: pydantic model of the answer; None: described in words only.
+        errors: statuses that it may answer with beside 200 (`serving.openapi` has the words).
+        example: a body that works.
+        parameters: of the query or the headers, as OpenAPI writes them.
+        open: answered without an API key: probes of a balancer or of Kubernetes.
+        media_type: of the answer.
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    summary: str
+    description: str = ""
+    request: Sequence[type[Any]] = ()
+    response: type[Any] | None = None
+    errors: Sequence[int] = ()
+    example: Any = None
+    parameters: Sequence[Mapping[str, Any]] = ()
+    open: bool = False
+    media_type: str = JSON
+
+
+class Routes:
+    """Finds a path's routes: literal ones first."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.all = tuple(routes)
+        self._literal: dict[str, dict[str, Route]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        patterns: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            (patterns if "{" in route.path else self._literal).setdefault(route.path, {})[route.method] = route
+        for path, methods in patterns.items():
+            self._patterns.append((re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), methods))
+
+    def find(self, path: str) -> tuple[dict[str, Route], dict[str, str]]:
+        """The path's routes by method, and what its pattern named; both empty where there is no such page."""
+        if literal := self._literal.get(path):
+            return literal, {}
+        for pattern, methods in self._patterns:
+            if match := pattern.fullmatch(path):
+                return methods, match.groupdict()
+        return {}, {}
+
+
+def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """`value` as a JSON answer."""
+    return Answer(status, orjson.dumps(value), headers=headers or {})
+
+
+def error_answer(error: UndertoneError, headers: Mapping[str, str] | None = None) -> Answer:
+    """An error in its three parts; one that passes asks for patience in `Retry-After`."""
+    patience = {"Retry-After": str(max(1, round(error.after_s)))} if isinstance(error, Later) else {}
+    return json_answer({"error": error.as_dict()}, status_of(error), {**(headers or {}), **patience})
+
+
+async def read_body(scope: Scope, headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: more than `limit` bytes.
+        TooSlow: it took more than `BODY_S`.
+        Gone: the client hung up.
+    """
+    too_large = BodyTooLarge(f"at most {limit:,} bytes in one request", "more", "send the messages in parts")
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    first = await _within(receive, BODY_S)
+    if not first.get("more_body") and first["type"] == "http.request":
+        if len(first.get("body", b"")) > limit:
+            raise too_large
+        return bytes(first.get("body", b""))
+    ends = asyncio.get_running_loop().time() + BODY_S
+    parts, size, part = [], 0, first
+    while True:
+        if part["type"] == "http.disconnect":
+            raise Gone
+        parts.append(part.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise too_large
+        if not part.get("more_body"):
+            return b"".join(parts)
+        part = await _within(receive, ends - asyncio.get_running_loop().time())
+
+
+async def _within(receive: Receive, seconds: float) -> Any:
+    try:
+        async with asyncio.timeout(seconds):
+            return await receive()
+    except TimeoutError:
+        raise TooSlow(
+            f"a request's body within {BODY_S:.0f} seconds", "a part of it", "send it whole, or in smaller requests"
+        ) from None
+
+
+async def unless_gone(work: Awaitable[Answer], receive: Receive) -> Answer:
+    """What `work` gives, or `Gone` as soon as the client hangs up: its messages then leave the queue."""
+    doing = asyncio.ensure_future(work)
+    listening = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((doing, listening), return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        raise Gone
+    finally:
+        for task in (doing, listening):
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """A scope's headers by lower-case name."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,33 @@
+"""`POST /v1/score`: messages in, every task's answer out."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from serving.http import Answer, Call, Endpoint
+from serving.wire import parse, render
+from serving.worker import INLINE, Worker
+from undertone.settings import Settings
+
+#: Bytes of a body that are read in the event loop; larger ones go to a thread, so that other requests are not held up.
+INLINE_BYTES = 64_000
+
+
+def score(worker: Worker, settings: Settings) -> Endpoint:
+    """The endpoint."""
+
+    async def answer(call: Call) -> Answer:
+        read = partial(
+            parse,
+            call.body,
+            call.received_at,
+            max_messages=settings.max_messages,
+            max_chars=settings.max_text_chars,
+        )
+        messages = read() if len(call.body) <= INLINE_BYTES else await asyncio.to_thread(read)
+        scored = await worker.score(messages, call.deadline)
+        write = partial(render, scored, worker.labels)
+        return Answer(body=write() if len(scored) <= INLINE else await asyncio.to_thread(write))
+
+    return answer
