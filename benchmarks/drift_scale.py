@@ -75,7 +75,8 @@ def _fill(folder: Path, size: int) -> None:
     from sqlalchemy import insert
 
     from undertone.schema import messages, predictions
-    from undertone.store import Store, in_share
+    from undertone.shares import in_share
+    from undertone.store import Store
 
     store = Store(f"sqlite:///{folder / 'store.db'}")
     store.migrate()

@@ -15,7 +15,8 @@ from monitoring.windows import Window
 from undertone.errors import DataError
 from undertone.records import DriftVerdict, utc
 from undertone.reviews import AuditedAnswer, Pick, Reviews, pick_unsure
-from undertone.store import Store, sample_key
+from undertone.shares import sample_key
+from undertone.store import Store
 from undertone.tasks import TaskSpec, get_task
 from undertone.workspace import Workspace
 

@@ -14,23 +14,29 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from serving.fetching import Fetcher
 from serving.metrics import Metrics
 from serving.model_slot import ModelSlot, Served
 from undertone import signing
+from undertone.aliases import Aliases, aliases
 from undertone.errors import UndertoneError, VerificationError
-from undertone.ledger import Ledger
 from undertone.model_folder import MODEL, STATEMENT
-from undertone.registry import Registry
 from undertone.settings import Settings
 from undertone.signing import ORDER, SIGNATURE, Order
-from undertone.store import Store
+
+if TYPE_CHECKING:
+    from undertone.ledger import Ledger
 
 log = logging.getLogger("undertone.serving")
 
 #: Looks between two tries of a version whose bytes were refused, and between two checks that a served version number
 #: still means the same logged model.
 PATIENCE = 10
+
+#: Seconds that a worker which serves from disk answers before it first looks: nobody waits for what it would find.
+SETTLE_S = 2.0
 
 
 @dataclass(slots=True)
@@ -45,14 +51,15 @@ class _Refused:
 class Follower:
     """A thread that looks at every task's alias every ``settings.follow_seconds``.
 
-    The registry is opened in the thread, so a worker with good copies on disk answers before MLflow is even imported.
+    What it needs to look is imported in the thread, so a worker with good copies on disk answers before that.
     """
 
     def __init__(self, settings: Settings, slots: Mapping[str, ModelSlot], metrics: Metrics) -> None:
         self._settings = settings
         self._slots = slots
         self._metrics = metrics
-        self._registry: Registry | None = None
+        self._aliases: Aliases | None = None
+        self._fetcher = Fetcher(settings)
         self._ledger: Ledger | None = None
         self._refused: dict[str, _Refused] = {}
         self._looks = 0
@@ -86,16 +93,21 @@ class Follower:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2)
+        self._fetcher.stop()
 
     def _follow(self) -> None:
+        if any(slot.served for slot in self._slots.values()):
+            self._stopping.wait(SETTLE_S)
         while not self._stopping.is_set():
             self.look()
+            self._fetcher.rest()
             self._stopping.wait(self._settings.follow_seconds)
+        self._fetcher.stop()
 
     def look(self) -> None:
         """One look at every alias. Never raises: the last good versions serve on, `problem` says what is wrong."""
         try:
-            registry = self._registry = self._registry or Registry(self._settings, patient=False)
+            registry = self._aliases = self._aliases or aliases(self._settings)
             for slot in self._slots.values():
                 if self._stopping.is_set():
                     return
@@ -118,7 +130,7 @@ class Follower:
             log.warning("the champions cannot be followed, the last good versions serve on: %s", error, exc_info=cause)
         self.problem = str(error)
 
-    def _look_at(self, registry: Registry, slot: ModelSlot) -> None:
+    def _look_at(self, registry: Aliases, slot: ModelSlot) -> None:
         task = slot.spec.name
         self._recheck(slot)
         version = registry.champion_version(task)
@@ -157,6 +169,9 @@ class Follower:
             VerificationError: it names another one.
             StoreError: it cannot be read: what serves serves on.
         """
+        from undertone.ledger import Ledger
+        from undertone.store import Store
+
         ledger = self._ledger = self._ledger or Ledger(Store.open(self._settings, timeout_s=5))
         row = ledger.champion(task)
         if row is None or row.version != version:
@@ -184,17 +199,17 @@ class Follower:
                 f"`undertone models rollback {order.task}`, or approve {order.version} again",
             )
 
-    def _serves(self, registry: Registry, slot: ModelSlot, version: int) -> bool:
+    def _serves(self, registry: Aliases, slot: ModelSlot, version: int) -> bool:
         """Whether `version` is what serves; its number at every look, now and then also what the number stands for."""
         served = slot.served
         if served is None or served.version != version:
             return False
-        return self._looks % PATIENCE != 0 or registry.get(slot.spec.name, version).model_id == served.origin
+        return self._looks % PATIENCE != 0 or registry.model_id(slot.spec.name, version) == served.origin
 
-    def _change(self, registry: Registry, slot: ModelSlot, version: int) -> None:
+    def _change(self, registry: Aliases, slot: ModelSlot, version: int) -> None:
         """Put `version` into service: the copy of another worker of this home, or one fetched from the registry."""
         before = slot.served
-        origin = registry.get(slot.spec.name, version).model_id
+        origin = registry.model_id(slot.spec.name, version)
         ledger = self._check_ledger(slot.spec.name, version)
         shared = self._shared_copy(slot, version, origin)
         if shared:
@@ -202,7 +217,7 @@ class Follower:
         else:
             folder = slot.stage()
             try:
-                fetched = self._fetch(registry, ledger, slot, version, origin, folder)
+                fetched = self._fetch(ledger, slot, version, origin, folder)
                 if fetched is None:
                     return
                 slot.put(fetched)
@@ -222,15 +237,13 @@ class Follower:
         except UndertoneError:
             return None  # a copy that does not hold is fetched again; if that fails too, the reason is shown
 
-    def _fetch(
-        self, registry: Registry, ledger: Ledger, slot: ModelSlot, version: int, origin: str, folder: Path
-    ) -> Served | None:
+    def _fetch(self, ledger: Ledger, slot: ModelSlot, version: int, origin: str, folder: Path) -> Served | None:
         """Download and load `version`; None where the same bytes were refused a moment ago.
 
         The approval comes first: it is small, and without one there is nothing to download.
         """
         task, model = slot.spec.name, folder / MODEL
-        registry.fetch_approval(task, version, folder)
+        self._fetcher.approval(task, version, folder)
         order = signing.read_order(folder / ORDER, task, version)
         self._check_order(slot, order, ledger)
         parts = (model / STATEMENT, folder / SIGNATURE, folder / ORDER)
@@ -239,7 +252,7 @@ class Follower:
         if refused and (refused.version, refused.approval) == (version, approval) and refused.looks < PATIENCE:
             refused.looks += 1
             return None
-        registry.download(task, version, model)
+        self._fetcher.model(task, version, model)
         try:
             return slot.load(folder, version, origin)
         except VerificationError:

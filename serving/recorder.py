@@ -18,13 +18,16 @@ from contextlib import closing, suppress
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serving.metrics import Metrics
 from serving.spool_line import decode, encode
 from undertone.errors import StoreError, UndertoneError
 from undertone.records import ScoredMessage
 from undertone.settings import Settings
-from undertone.store import Store
+
+if TYPE_CHECKING:
+    from undertone.store import Store
 
 log = logging.getLogger("undertone.serving")
 
@@ -32,6 +35,8 @@ ROWS = 500
 SEGMENT_BYTES = 16_000_000
 PAUSE_S = 0.2
 RETRY_S = 1.0
+#: Seconds that a new worker leaves the store alone, unless it has something for it.
+SETTLE_S = 2.0
 LOCK = "owner.lock"
 UNREADABLE = ".unreadable"
 
@@ -56,6 +61,7 @@ class Recorder:
         self._backlog = 0
         self._store: Store | None = None
         self._stopping = threading.Event()
+        self._appended = threading.Event()
         self._thread = threading.Thread(target=self._drain_forever, name="record", daemon=True)
         self.problem: str | None = None
 
@@ -83,12 +89,14 @@ class Recorder:
                 os.ftruncate(segment, start)
                 raise OSError(28, "no space left on device", str(self._segment_path))
             self._count(len(scored))
+            self._appended.set()
             if start + written >= SEGMENT_BYTES:
                 self._close_segment()
 
     def stop(self, patience_s: float = 3.0) -> None:
         """Drain what can be drained, then end; what cannot stays on disk for the next worker."""
         self._stopping.set()
+        self._appended.set()
         if self._thread.is_alive():
             self._thread.join(patience_s)
         if self._thread.is_alive():
@@ -128,6 +136,9 @@ class Recorder:
     # draining: in the thread ----------------------------------------------------------------
 
     def _drain_forever(self) -> None:
+        self._appended.wait(SETTLE_S)
+        from undertone.store import Store
+
         while True:
             last = self._stopping.is_set()
             try:

@@ -21,7 +21,7 @@ from undertone.engine import Tokens
 from undertone.keys import Trust
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
-from undertone.store import in_share
+from undertone.shares import in_share
 from undertone.tasks import TASKS
 
 log = logging.getLogger("undertone.serving")

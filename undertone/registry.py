@@ -7,7 +7,6 @@ the signature's business (`undertone.signing`), never a tag's.
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from undertone.aliases import CHAMPION
 from undertone.errors import RegistryError
 from undertone.model_folder import CARD, MODEL, STATEMENT
-from undertone.settings import QUIET, Settings
+from undertone.settings import QUIET, Settings, without_password
 from undertone.signing import ORDER, SIGNATURE
-
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Registry:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
             raise RegistryError(
-                f"{what} from MLflow at {_without_password(self.uri)}",
+                f"{what} from MLflow at {without_password(self.uri)}",
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
                 "check that MLflow is up and that UNDERTONE_TRACKING_URI names it",
             ) from error
@@ -267,10 +265,6 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock", timeout=120):
         yield
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _approval_path(task: str, version: int) -> str:

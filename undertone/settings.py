@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -184,6 +185,11 @@ class Settings(BaseSettings):
 
 def _changed(task: str, changes: dict[str, Any]) -> GatePolicy:
     return GatePolicy.model_validate(TASKS[task].gate.model_dump() | changes)
+
+
+def without_password(uri: str) -> str:
+    """`uri` as it may stand in a message or a log."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _as_text(value: Any) -> str:

@@ -6,7 +6,6 @@ caller that is unsure whether a write arrived simply writes again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -39,6 +38,7 @@ from undertone.errors import StoreError
 from undertone.records import Feedback, ScoredMessage, utc
 from undertone.schema import feedback, leases, messages, predictions
 from undertone.settings import Settings
+from undertone.shares import sample_key
 
 _MIGRATION_LOCK = 0x756E646D  # "undm": one process migrates at a time on PostgreSQL
 
@@ -404,20 +404,6 @@ def _newest_labels(task: str, until: datetime | None) -> Select[tuple[str, int]]
         .group_by(feedback.c.message_id)
     )
     return query if until is None else query.where(feedback.c.labelled_at <= until)
-
-
-def sample_key(message_id: str) -> int:
-    """31 bits of SHA-256 of the id: sorting by it is a random order that never changes."""
-    return int.from_bytes(hashlib.sha256(message_id.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1
-
-
-def in_share(message_id: str, share: float) -> bool:
-    """Whether a message is in the `share` (0 to 1) that comes first in the random order.
-
-    `Store.window` with a limit takes rows in this order, so what is kept for a share of the messages is there for
-    every row of a smaller sample.
-    """
-    return sample_key(message_id) < share * 2**31
 
 
 def _within(task: str, start: datetime, end: datetime) -> tuple[ColumnElement[bool], ...]:
