@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from benchmarks.serving_peers import (
     version,
     working_folder,
 )
+from benchmarks.serving_processes import wait_for_quiet
 from benchmarks.serving_run import CLIENTS, Failed, Trial, free_ports, measure, started
 from benchmarks.serving_tables import report
 
@@ -51,6 +53,7 @@ class Run:
     trial: Trial
     results: dict[str, Any]
     target: Path | None
+    patience_s: float
     say: Callable[[str], None]
 
     def keep(self) -> None:
@@ -58,12 +61,20 @@ class Run:
         if self.target:
             self.target.write_text(json.dumps(self.results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    def speed(self) -> float:
+        """GFLOP/s that a short matrix product gets just now: how much of the machine is free."""
+        command = ["benchmarks.serving_engine", "speed", "--cores", str(self.cores), "--seconds", "1"]
+        return float(json.loads(_python(command, self.cores)))
+
     def server(self, server: Server, make: Callable[[], Place], trial: Trial) -> dict[str, Any]:
         """A row about `server`: its figures, or why there are none."""
         row: dict[str, Any] = {"key": server.key, "title": server.title, "batching": server.batching}
         log = self.cache / "logs" / f"{server.key}.log"
         try:
-            self.say(f"{server.title}: starting")
+            if self.patience_s:
+                self.say(f"others use {wait_for_quiet(self.cores, self.patience_s):.0%} of the cores")
+            row["gflop_s_before"] = self.speed()
+            self.say(f"{server.title}: starting, {row['gflop_s_before']:.0f} GFLOP/s to be had")
             place = make()
             row["version"] = version(place.python, server.package)
             with started(server, place, trial, self.cores, log) as (_, first_s):
@@ -80,6 +91,7 @@ class Run:
 def main() -> int:
     """Measure, and print the tables as Markdown."""
     asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever was started is stopped on the way out
     if asked.report:
         print(report(json.loads(asked.report.read_text(encoding="utf-8"))))
         return 0
@@ -88,7 +100,7 @@ def main() -> int:
     screen = Console(stderr=True, highlight=False)
 
     def say(line: str) -> None:
-        screen.print(f"[dim]{datetime.now(UTC):%H:%M:%S}[/dim] {line}")
+        screen.print(f"[dim]{datetime.now(UTC):%H:%M:%S}[/dim] {line}", soft_wrap=True)
 
     cache, cores = asked.cache.absolute(), len(os.sched_getaffinity(0))
     say(f"homes and models in {cache}")
@@ -103,6 +115,7 @@ def main() -> int:
         {"at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z", "machine": machine(cores), "seconds": asked.seconds,
          "warm_s": asked.warm, "texts": len(texts), "text_chars": sum(map(len, texts)) / len(texts), "servers": []},
         asked.json,
+        60 * asked.wait,
         say,
     )  # fmt: skip
     _ours(run, kept, "first")
@@ -226,6 +239,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20, help="measured seconds of each phase (default: 20)")
     parser.add_argument("--warm", type=float, default=3, help="seconds before them (default: 3)")
     parser.add_argument("--clients", type=lambda text: [int(part) for part in text.split(",")], default=list(CLIENTS))
+    parser.add_argument("--wait", type=float, default=0, help="minutes to wait for idle cores before each server")
     parser.add_argument("--anew", action="store_true", help="export, judge and approve again (the code has changed)")
     parser.add_argument("--no-tasks", dest="tasks", action="store_false", help="leave out three tasks beside one")
     parser.add_argument("--no-engine", dest="engine", action="store_false", help="leave out the raw engine and limits")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
-from benchmarks.serving_processes import Tree
+from benchmarks.serving_processes import Tree, busy_s
 
 #: Seconds after a refusal or a broken connection before that client asks again.
 PAUSE_S = 0.05
@@ -47,7 +47,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a phase showed. Times in milliseconds, of answers with status 200 only; CPU in seconds."""
+    """What a phase showed. Times in milliseconds, of answers with status 200 only; CPU in seconds.
+
+    ``others_cpu_s`` is what everything else on the machine used meanwhile, other guests of its host included.
+    """
 
     clients: int
     messages_a_request: int
@@ -63,6 +66,7 @@ class Measured:
     server_cpu_per_1000: float | None
     client_cpu_s: float
     client_cpu_ms_per_request: float
+    others_cpu_s: float | None
 
 
 class _Load:
@@ -80,7 +84,7 @@ class _Load:
         self.errors = 0
         self.first_error = ""
         self.open = 0
-        self.cpu: list[tuple[float, float]] = []
+        self.cpu: list[tuple[float, float, float]] = []
         self.tree = Tree(plan.root) if plan.root else None
         self.finished = asyncio.get_running_loop().create_future()
 
@@ -128,13 +132,13 @@ class _Load:
             self.finished.set_result(None)
 
     def _sample(self) -> None:
-        """CPU seconds of this process and of the server; reading the server's is left out of ours."""
+        """CPU seconds of this process, of the server, of the machine; reading these is left out of ours."""
         if self.cpu:
             own = time.process_time()
-            self.cpu.append((own, self.tree.cpu_s() if self.tree else 0.0))
+            self.cpu.append((own, self.tree.cpu_s() if self.tree else 0.0, busy_s()))
         else:
-            server = self.tree.cpu_s() if self.tree else 0.0
-            self.cpu.append((time.process_time(), server))
+            server, machine = self.tree.cpu_s() if self.tree else 0.0, busy_s()
+            self.cpu.append((time.process_time(), server, machine))
 
     def measured(self) -> Measured:
         """The phase, summed up."""
@@ -143,7 +147,7 @@ class _Load:
             self._sample()
         elapsed = ended - self.began if self.began is not None else 0.0
         answers = len(self.latencies)
-        own, server = (self.cpu[1][at] - self.cpu[0][at] if self.cpu else 0.0 for at in (0, 1))
+        own, server, machine = (self.cpu[1][at] - self.cpu[0][at] if self.cpu else 0.0 for at in range(3))
         ordered = sorted(self.latencies)
         return Measured(
             clients=plan.clients,
@@ -160,6 +164,7 @@ class _Load:
             server_cpu_per_1000=1_000 * server / (answers * plan.messages) if self.tree and answers else None,
             client_cpu_s=own,
             client_cpu_ms_per_request=1_000 * own / answers if answers else 0.0,
+            others_cpu_s=max(0.0, machine - own - server) if self.tree else None,
         )
 
 

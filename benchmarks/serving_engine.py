@@ -104,14 +104,17 @@ def _rate(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=("limits", "ceiling", "labels"))
+    parser.add_argument("what", choices=("speed", "limits", "ceiling", "labels"))
     parser.add_argument("--model", type=Path, help="model folder")
     parser.add_argument("--texts", type=Path, help="JSON list of texts")
     parser.add_argument("--cores", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=3)
     asked = parser.parse_args()
-    if asked.what == "limits":
-        made: Any = {
+    made: Any
+    if asked.what == "speed":
+        made = float_limit(asked.seconds)
+    elif asked.what == "limits":
+        made = {
             "float32_gflop_s": float_limit(asked.seconds),
             "u8s8_gop_s": integer_limit(asked.cores, asked.seconds),
         }

@@ -66,6 +66,24 @@ class Tree:
             time.sleep(0.05)
 
 
+def busy_s() -> float:
+    """Seconds that all cores together were busy since the machine started, with what other machines took of them."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+    user, nice, system, _, _, hardware, software, stolen = (int(value) for value in fields[1:9])
+    return (user + nice + system + hardware + software + stolen) / _TICK
+
+
+def wait_for_quiet(cores: int, patience_s: float, share: float = 0.05) -> float:
+    """Wait until less than `share` of the cores is in use, for at most `patience_s`; gives the share last seen."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        began, before = time.monotonic(), busy_s()
+        time.sleep(2.0)
+        used = (busy_s() - before) / (cores * (time.monotonic() - began))
+        if used < share or time.monotonic() >= deadline:
+            return used
+
+
 def _send(pids: list[int], stop: signal.Signals) -> None:
     for pid in pids:
         try:

@@ -202,7 +202,8 @@ def _costs(results: dict[str, Any]) -> str:
         "processes",
         "cold start s",
         "first start s",
-        "load before",
+        "GFLOP/s before",
+        "others' share",
     ]
     rows = []
     for row in _measured(results):
@@ -215,11 +216,15 @@ def _costs(results: dict[str, Any]) -> str:
             str(row.get("processes", "")),
             f"{row['cold_start_s']:.1f}",
             f"{row['first_start_s']:.1f}",
-            f"{row['load_before']:.1f}",
+            f"{row['gflop_s_before']:.0f}",
+            f"{_others(row, results['machine']['cores']):.0%}",
         ])  # fmt: skip
-    return "CPU of the whole process tree, memory (PSS) after 32 clients, start to first answer:\n\n" + _table(
-        heads, rows
+    text = (
+        "CPU of the whole process tree, memory (PSS) after 32 clients, start to first answer. Each server had been "
+        "started once before (*first start*), so its files and bytecode were warm. How free the machine was: a matrix "
+        "product just before, and the share of all cores that others took during the phases:"
     )
+    return text + "\n\n" + _table(heads, rows)
 
 
 def _engine(results: dict[str, Any]) -> str:
@@ -278,6 +283,12 @@ def _ratios(results: dict[str, Any]) -> str:
 
 
 _WORDS = {"messages_s": "messages/s", "p50": "p50", "p99": "p99", "server_cpu_per_1000": "CPU"}
+
+
+def _others(row: dict[str, Any], cores: int) -> float:
+    """Share of the cores that was not the server's nor the client's, over all phases."""
+    spent = sum(phase["others_cpu_s"] or 0.0 for phase in row["phases"])
+    return spent / (cores * sum(phase["seconds"] for phase in row["phases"]))
 
 
 def _measured(results: dict[str, Any]) -> list[dict[str, Any]]:
