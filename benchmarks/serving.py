@@ -35,7 +35,7 @@ from benchmarks.serving_peers import (
 )
 from benchmarks.serving_processes import wait_for_quiet
 from benchmarks.serving_run import CLIENTS, Failed, Trial, free_ports, measure, started
-from benchmarks.serving_tables import report
+from benchmarks.serving_tables import into_page, report
 
 #: What the worker's figures depend on.
 OURS = ("onnxruntime", "tokenizers", "uvicorn", "fastapi", "numpy", "mlflow")
@@ -93,7 +93,7 @@ def main() -> int:
     asked = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever was started is stopped on the way out
     if asked.report:
-        print(report(json.loads(asked.report.read_text(encoding="utf-8"))))
+        _show(json.loads(asked.report.read_text(encoding="utf-8")), asked)
         return 0
     from rich.console import Console
 
@@ -139,11 +139,17 @@ def main() -> int:
         run.results["ceiling"] = json.loads(_engine("ceiling", run, kept))
     run.results["machine"]["load_after"] = os.getloadavg()
     run.keep()
-    text = report(run.results)
+    _show(run.results, asked)
+    return 0
+
+
+def _show(results: dict[str, Any], asked: argparse.Namespace) -> None:
+    text = report(results)
     if asked.markdown:
         asked.markdown.write_text(text + "\n", encoding="utf-8")
+    if asked.page:
+        asked.page.write_text(into_page(asked.page.read_text(encoding="utf-8"), text), encoding="utf-8")
     print(text)
-    return 0
 
 
 def machine(cores: int) -> dict[str, Any]:
@@ -245,6 +251,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-engine", dest="engine", action="store_false", help="leave out the raw engine and limits")
     parser.add_argument("--json", type=Path, help="keep the results here")
     parser.add_argument("--markdown", type=Path, help="keep the tables here")
+    parser.add_argument("--page", type=Path, help="put the tables between the marks of docs/performance.md")
     parser.add_argument("--report", type=Path, help="only print the tables of this file of results")
     asked = parser.parse_args()
     names = {"all": list(SERVERS), "none": []}.get(asked.peers)

@@ -15,31 +15,32 @@ from typing import Any
 
 import numpy as np
 
-#: Texts handed to the engine in one call; the best of these is its ceiling.
-CALLS = (1, 8, 16, 32, 64, 256)
+#: Texts in one call of the graph; the best of these is the engine's ceiling.
+CALLS = (1, 2, 4, 8, 16, 32)
+#: Texts that are put in order of length before they are cut into calls.
+SORTED = 256
 SIDE = 2_048
 
 
 def ceiling(model: Path, texts: Sequence[str], cores: int, seconds: float) -> dict[str, Any]:
-    """Texts a second of the engine that serves, in-process: the best of call sizes and of two ways to use the cores."""
+    """Texts a second of the engine in-process, tokenised and in order of length.
+
+    Each graph of the model is tried with one call on every core at once, and with one call on all cores, in several
+    sizes. The best of the graph that serves is the ceiling.
+    """
     from undertone.engine import Engine
+    from undertone.model_folder import GRAPHS, ModelCardData
 
     tried = []
-    for engines in sorted({1, cores}):
-        made = [Engine(model, cores // engines) for _ in range(engines)]
-        for call in CALLS:
-            rate = _rate([engine.score for engine in made], texts, call, seconds)
-            tried.append({"engines": engines, "threads": cores // engines, "texts_a_call": call, "texts_s": rate})
-    best = max(tried, key=lambda row: row["texts_s"])
+    for name in (name for name, graph in GRAPHS.items() if (model / graph).is_file()):
+        engine = Engine(model, cores, engine=name)
+        for lanes in sorted({1, cores}):
+            for call in CALLS:
+                rate = _rate(engine, texts, lanes, call, seconds)
+                tried.append({"engine": name, "lanes": lanes, "texts_a_call": call, "texts_s": rate})
+    serves = ModelCardData.read(model).engine
+    best = max((row for row in tried if row["engine"] == serves), key=lambda row: row["texts_s"])
     return {"best": best, "tried": tried}
-
-
-def labels(model: Path, texts: Sequence[str], cores: int) -> list[str]:
-    """The engine's labels."""
-    from undertone.engine import Engine
-
-    engine = Engine(model, cores)
-    return [engine.labels[index] for index in engine.score(texts).probabilities.argmax(axis=1)]
 
 
 def float_limit(seconds: float) -> float:
@@ -80,31 +81,24 @@ def _best(product: Callable[[], object], seconds: float) -> float:
     return float(2 * SIDE**3 / best / 1e9)
 
 
-def _rate(
-    scorers: Sequence[Callable[[Sequence[str]], object]], texts: Sequence[str], call: int, seconds: float
-) -> float:
-    """Texts a second when each scorer works through texts of its own, `call` at a time."""
-
-    def work(at: int) -> tuple[int, float]:
-        scorer, done, deadline = scorers[at], 0, began + seconds
-        first = at * len(texts) // len(scorers)
-        while time.perf_counter() < deadline:
-            chunk = [texts[(first + done + offset) % len(texts)] for offset in range(call)]
-            scorer(chunk)
-            done += call
-        return done, time.perf_counter() - began
-
-    for scorer in scorers:
-        scorer(list(texts[:call]))
-    began = time.perf_counter()
-    with ThreadPoolExecutor(len(scorers)) as pool:
-        return sum(done / took for done, took in pool.map(work, range(len(scorers))))
+def _rate(engine: Any, texts: Sequence[str], lanes: int, call: int, seconds: float) -> float:
+    """Texts a second when `lanes` calls of `call` texts run at once, for about `seconds`."""
+    engine.smoke()
+    done, began = 0, time.perf_counter()
+    with ThreadPoolExecutor(lanes) as pool:
+        while time.perf_counter() - began < seconds:
+            first = done % (len(texts) - SORTED)
+            ids = sorted(engine.tokenize(texts[first : first + SORTED]).ids, key=len)
+            calls = [ids[at : at + call] for at in range(0, len(ids), call)]
+            list(pool.map(lambda rows: engine.run(rows, alone=lanes == 1), calls))
+            done += len(ids)
+    return done / (time.perf_counter() - began)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=("speed", "limits", "ceiling", "labels"))
+    parser.add_argument("what", choices=("speed", "limits", "ceiling"))
     parser.add_argument("--model", type=Path, help="model folder")
     parser.add_argument("--texts", type=Path, help="JSON list of texts")
     parser.add_argument("--cores", type=int, required=True)
@@ -119,11 +113,7 @@ def main() -> None:
             "u8s8_gop_s": integer_limit(asked.cores, asked.seconds),
         }
     else:
-        texts = json.loads(asked.texts.read_text(encoding="utf-8"))
-        if asked.what == "labels":
-            made = labels(asked.model, texts, asked.cores)
-        else:
-            made = ceiling(asked.model, texts, asked.cores, asked.seconds)
+        made = ceiling(asked.model, json.loads(asked.texts.read_text(encoding="utf-8")), asked.cores, asked.seconds)
     print(json.dumps(made))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+#: Marks in `docs/performance.md` between which a run's tables stand.
+BEGIN, END = "<!-- results of benchmarks.serving -->", "<!-- end of results -->"
 #: Goals of the serving worker on two cores.
 GOALS = {
     "c32_mlflow": 9.0,
@@ -43,6 +45,19 @@ def report(results: dict[str, Any]) -> str:
     parts += [_engine(results), _tasks(results), _ratios(results)]
     parts.append(_table(["goal", "found", ""], [goal.row() for goal in goals(results)]))
     return "\n\n".join(part for part in parts if part)
+
+
+def into_page(page: str, text: str) -> str:
+    """`page` with `text` between its two marks.
+
+    Raises:
+        ValueError: the page lacks the marks.
+    """
+    before, opened, rest = page.partition(BEGIN)
+    _, closed, after = rest.partition(END)
+    if not opened or not closed:
+        raise ValueError(f"expected {BEGIN} and {END} in the page")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def ours(results: dict[str, Any], which: Sequence[str] = ("first", "last")) -> dict[str, Any] | None:
@@ -230,26 +245,16 @@ def _costs(results: dict[str, Any]) -> str:
 def _engine(results: dict[str, Any]) -> str:
     if "ceiling" not in results:
         return ""
-    best, limits = results["ceiling"]["best"], results["limits"]
-    tried = results["ceiling"]["tried"]
+    best, limits, tried = results["ceiling"]["best"], results["limits"], results["ceiling"]["tried"]
+    kinds = sorted({(row["engine"], row["lanes"]) for row in tried})
     calls = sorted({row["texts_a_call"] for row in tried})
-    rows = [
-        [
-            f"{engines} of {next(row['threads'] for row in tried if row['engines'] == engines)} threads",
-            *(
-                f"{row['texts_s']:.0f}"
-                for call in calls
-                for row in tried
-                if (row["engines"], row["texts_a_call"]) == (engines, call)
-            ),
-        ]
-        for engines in sorted({row["engines"] for row in tried})
-    ]
+    rate = {(row["engine"], row["lanes"], row["texts_a_call"]): row["texts_s"] for row in tried}
+    rows = [[name, str(lanes), *(f"{rate[name, lanes, call]:.0f}" for call in calls)] for name, lanes in kinds]
     return (
-        f"The raw engine, in-process: at best {best['texts_s']:.0f} texts/s ({best['engines']} engines of "
-        f"{best['threads']} threads, {best['texts_a_call']} texts a call). Matrix products on this machine: "
-        f"{limits['float32_gflop_s']:.0f} GFLOP/s float32 (NumPy), {limits['u8s8_gop_s']:.0f} GOP/s u8s8 "
-        "(ONNX Runtime).\n\n" + _table(["engines", *(f"{call} a call" for call in calls)], rows)
+        f"The raw engine, in-process, texts a second with tokenisation: at best **{best['texts_s']:.0f}** with the "
+        f"graph that serves ({best['engine']}). Matrix products on this machine: {limits['float32_gflop_s']:.0f} "
+        f"GFLOP/s float32 (NumPy), {limits['u8s8_gop_s']:.0f} GOP/s u8s8 (ONNX Runtime).\n\n"
+        + _table(["graph", "calls at once", *(f"{call} a call" for call in calls)], rows)
     )
 
 
