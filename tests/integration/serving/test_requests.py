@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from serving.app import create_app
+from serving.openapi import describe
 from undertone.engine import Engine
 from undertone.workspace import Workspace
 
@@ -171,8 +172,8 @@ def test_metrics_count(serving_one) -> None:
     serving_one.score("good", "bad")
     serving_one.client.post("/v1/score", content=b"{")
     page = serving_one.client.get("/metrics").text
-    assert 'undertone_requests_total{status="200"} 1.0' in page
-    assert 'undertone_requests_total{status="400"} 1.0' in page
+    assert 'undertone_requests_total{path="/v1/score",status="200"} 1.0' in page
+    assert 'undertone_requests_total{path="/v1/score",status="400"} 1.0' in page
     assert "undertone_messages_total 2.0" in page
     assert 'undertone_labels_total{label="positive",task="sentiment"} 1.0' in page
     digest = serving_one.state()["digest"]
@@ -180,7 +181,8 @@ def test_metrics_count(serving_one) -> None:
 
 
 def test_the_openapi_document_describes_the_requests(workspace: Workspace) -> None:
-    document = json.loads(json.dumps(create_app(workspace.settings).openapi()))
+    routes = create_app(workspace.settings).routes.all
+    document = json.loads(json.dumps(describe(routes, workspace.settings).openapi()))
     post = document["paths"]["/v1/score"]["post"]
     schemas = document["components"]["schemas"]
     assert {"400", "413", "422", "503", "200"} <= set(post["responses"])

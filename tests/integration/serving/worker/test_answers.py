@@ -212,18 +212,18 @@ def test_metrics_count_what_happened(desk):
     page = desk.served.client.get("/metrics").text
     digest = desk.served.task()["digest"][:12]
     assert f'undertone_model_version{{digest="{digest}",task="sentiment"}} 1.0' in page
-    assert 'undertone_requests_total{status="200"}' in page
+    assert 'undertone_requests_total{path="/v1/score",status="200"}' in page
     assert 'undertone_labels_total{label="positive",task="sentiment"}' in page
     for name in ("request_seconds_bucket", "batch_messages_bucket", "queue_messages", "store_backlog_messages"):
         assert f"undertone_{name}" in page
 
 
 def test_a_failing_model_is_a_500_with_three_parts_and_stores_nothing(desk, rows, monkeypatch):
-    def fail(texts):
+    def fail(ids, *, alone=False):
         raise RuntimeError("out of luck")
 
     served = desk.served.worker.slots["emotion"].served
-    monkeypatch.setattr(served.engine, "score", fail)
+    monkeypatch.setattr(served.engine, "run", fail)
     answer = desk.served.client.post("/v1/score", json={"id": "unlucky", "text": "good"})
     error = assert_three_parts(answer, 500)
     assert "luck" not in error["found"], "an internal message does not go out"

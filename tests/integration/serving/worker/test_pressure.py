@@ -7,7 +7,7 @@ import threading
 import httpx
 import pytest
 
-from serving.batcher import MAX_QUEUE
+from serving.batcher import BATCH, MAX_QUEUE
 
 
 def dial(served):
@@ -15,7 +15,12 @@ def dial(served):
 
 
 def count_requests(served, status):
-    return served.worker.metrics.registry.get_sample_value("undertone_requests_total", {"status": str(status)}) or 0
+    return (
+        served.worker.metrics.registry.get_sample_value(
+            "undertone_requests_total", {"path": "/v1/score", "status": str(status)}
+        )
+        or 0
+    )
 
 
 def assert_three_parts(answer):
@@ -73,8 +78,8 @@ def test_a_client_that_hangs_up_halfway_leaves_nothing_behind(served, rows, sett
 
 def test_more_than_the_queue_holds_is_a_503_and_the_rest_is_answered(served, rows, settings, monkeypatch, until):
     engine = served.worker.slots["sentiment"].served.engine
-    score, gate = engine.score, threading.Event()
-    monkeypatch.setattr(engine, "score", lambda texts: score(texts) if gate.wait(60) else None)
+    run, gate = engine.run, threading.Event()
+    monkeypatch.setattr(engine, "run", lambda ids, **how: run(ids, **how) if gate.wait(60) else None)
     answers = []
 
     def post(number):
@@ -103,20 +108,20 @@ def test_more_than_the_queue_holds_is_a_503_and_the_rest_is_answered(served, row
 
 
 def test_a_small_request_does_not_wait_for_a_big_one(served, monkeypatch, until):
-    """The big request is held after its first batch; the small one is answered in its second."""
+    """The big request is held after its third batch; by then the small one is answered."""
     engine = served.worker.slots["sentiment"].served.engine
-    score, first, rest = engine.score, threading.Event(), threading.Event()
+    run, first, rest = engine.run, threading.Event(), threading.Event()
     batches = []
 
-    def slow(texts):
-        batches.append(len(texts))
+    def slow(ids, **how):
+        batches.append(len(ids))
         if len(batches) == 1:
             assert first.wait(30)
-        elif len(batches) > 2:
+        elif len(batches) > 3:
             assert rest.wait(30)
-        return score(texts)
+        return run(ids, **how)
 
-    monkeypatch.setattr(engine, "score", slow)
+    monkeypatch.setattr(engine, "run", slow)
     done = []
 
     def ask(name, count):
@@ -129,7 +134,7 @@ def test_a_small_request_does_not_wait_for_a_big_one(served, monkeypatch, until)
         big.start()
         until(lambda: batches, "the big request is being scored")
         small.start()
-        until(lambda: served.worker.batcher._waiting == 1_001, "the small one waits")
+        until(lambda: served.worker.batcher.waiting == 1_001 - BATCH, "the small one waits")
         first.set()
         until(lambda: done, "the small one is answered")
         assert done == [("small", 200)]

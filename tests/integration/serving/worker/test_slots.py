@@ -54,14 +54,14 @@ def test_a_request_that_a_swap_overtakes_is_answered_in_the_name_of_what_scored_
         served.wait_version(1)
         old = served.task()["digest"]
         engine = served.worker.slots["sentiment"].served.engine
-        score, entered, gate = engine.score, threading.Event(), threading.Event()
+        run, entered, gate = engine.run, threading.Event(), threading.Event()
 
-        def held(texts):
+        def held(ids, **how):
             entered.set()
             assert gate.wait(60)
-            return score(texts)
+            return run(ids, **how)
 
-        monkeypatch.setattr(engine, "score", held)
+        monkeypatch.setattr(engine, "run", held)
         answers = []
         asking = threading.Thread(
             target=lambda: answers.append(served.score({"id": "overtaken", "text": "good parcel"}))
