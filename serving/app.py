@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving import openapi, pages
+from serving import mlflow_protocol, open_inference, openapi, pages
 from serving.gateway import Gateway
 from serving.http import Route, Routes
 from serving.score import score
@@ -17,6 +17,8 @@ def create_app(settings: Settings) -> Gateway:
     document, docs = openapi.pages(lambda: routes, settings)
     routes = (
         *_scoring(worker, settings),
+        *mlflow_protocol.routes(worker, settings),
+        *open_inference.routes(worker, settings),
         *_about(worker),
         Route("GET", "/openapi.json", document, "This document"),
         Route("GET", "/docs", docs, "This document, for people", media_type="text/html"),

@@ -29,6 +29,23 @@ PIECE = 4
 MAX_QUEUE = 5_000
 
 
+@dataclass(slots=True)
+class Passage:
+    """A request's way through the batcher, in event-loop time.
+
+    Attributes:
+        arrived: when its messages joined the queue.
+        began: when the first batch with a message of it was taken up.
+        ended: when its last answer was there.
+        batches: sizes of the batches that it was part of.
+    """
+
+    arrived: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
+    batches: list[int] = field(default_factory=list)
+
+
 @dataclass(eq=False)
 class _Job:
     """A request's messages: those not yet taken, shortest first, and the answers so far."""
@@ -36,6 +53,7 @@ class _Job:
     messages: Sequence[Message]
     answer: asyncio.Future[list[Any]]
     deadline: float
+    passage: Passage
     pending: deque[int] = field(default_factory=deque)
     results: list[Any] = field(default_factory=list)
     left: int = 0
@@ -87,19 +105,23 @@ class Batcher:
             await asyncio.wait(self._running)
         self._threads.shutdown()
 
-    async def submit(self, messages: Sequence[Message], deadline: float = math.inf) -> list[Any]:
+    async def submit(
+        self, messages: Sequence[Message], deadline: float = math.inf, passage: Passage | None = None
+    ) -> list[Any]:
         """One result for each message.
 
         Args:
             messages: of one request.
             deadline: event-loop time after which nobody waits for the answer.
+            passage: filled with the request's way, for whoever wants to tell of it.
 
         Raises:
             Overloaded: too many messages wait already, or the answer would come after the deadline.
         """
         loop = asyncio.get_running_loop()
         self._refuse_if_late(len(messages), deadline - loop.time())
-        job = _Job(messages, loop.create_future(), deadline, left=len(messages))
+        job = _Job(messages, loop.create_future(), deadline, passage or Passage(), left=len(messages))
+        job.passage.arrived = loop.time()
         job.results = [None] * len(messages)
         if len(messages) == 1:
             job.pending.append(0)
@@ -155,6 +177,11 @@ class Batcher:
         messages = [job.messages[index] for job, index in batch]
         self._metrics.batch.observe(len(batch))
         started = loop.time()
+        for passage in {id(job): job.passage for job, _ in batch}.values():
+            if not passage.batches:
+                passage.began = started
+                self._metrics.wait.observe(started - passage.arrived)
+            passage.batches.append(len(batch))
         try:
             results = await loop.run_in_executor(self._threads, self._score, messages, alone)
             if len(results) != len(batch):
@@ -170,6 +197,7 @@ class Batcher:
                 job.results[index] = result
                 job.left -= 1
                 if not job.left and not job.answer.done():
+                    job.passage.ended = loop.time()
                     job.answer.set_result(job.results)
         finally:
             self._free += 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from undertone.errors import DataError, UndertoneError
 
 
@@ -36,9 +39,30 @@ class NotFound(UndertoneError):
 
 
 class NotAllowed(UndertoneError):
-    """The page is there, and does not take this method."""
+    """The page is there, and does not take this method.
+
+    Args:
+        methods: that it takes.
+    """
 
     status = 405
+
+    def __init__(self, expected: str, found: str, next_step: str, methods: Sequence[str]) -> None:
+        super().__init__(expected, found, next_step)
+        self.headers = {"Allow": ", ".join(methods)}
+
+
+class NotTaken(UndertoneError):
+    """The body's media type is not one that the page takes."""
+
+    status = 415
+
+
+class Stranger(UndertoneError):
+    """No API key, or none that is known."""
+
+    status = 401
+    headers: ClassVar = {"WWW-Authenticate": 'Bearer realm="undertone"'}
 
 
 class Later(UndertoneError):
@@ -65,6 +89,12 @@ class NoModel(Later):
 
 class NoRoom(Later):
     """Scored messages cannot be written to disk; none of the request was accepted."""
+
+
+class TooOften(Later):
+    """More requests than this caller may send."""
+
+    status = 429
 
 
 class Gone(Exception):

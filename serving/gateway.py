@@ -10,7 +10,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from serving.errors import Gone, NotAllowed, NotFound
 from serving.http import (
     Answer,
     Call,
+    ErrorForm,
     Receive,
     Route,
     Routes,
@@ -34,6 +34,9 @@ from undertone.errors import UndertoneError
 from undertone.text import repair
 
 log = logging.getLogger("undertone.serving")
+
+#: Form of an error where no route was found.
+OWN_FORM = ErrorForm()
 
 #: Status that a client which hung up never sees; it stands in the metrics only.
 HUNG_UP = 499
@@ -125,7 +128,7 @@ class Gateway:
         started = time.perf_counter()
         call = self._call(scope)
         found, call.parts = self.routes.find(call.path)
-        route = found.get(call.method)
+        route = found.get("GET" if call.method == "HEAD" else call.method)
         answer = await self._answer(call, route, found, scope, receive)
         if answer.status != HUNG_UP:
             await _send(send, answer, call)
@@ -149,6 +152,7 @@ class Gateway:
             received_at=now(),
             request_id=given if given.isprintable() and given else uuid.uuid4().hex,
             deadline=asyncio.get_running_loop().time() + budget,
+            peer=(scope.get("client") or ("",))[0],
         )
 
     async def _answer(
@@ -156,8 +160,6 @@ class Gateway:
     ) -> Answer:
         try:
             if route is None:
-                if call.method == "HEAD" and "GET" in found:
-                    return replace(await found["GET"].endpoint(call), body=b"")
                 raise self._no_such_page(call, found)
             if self._admission is not None and not route.open:
                 call.caller = self._admission.admit(call)
@@ -168,8 +170,7 @@ class Gateway:
         except Gone:
             return Answer(HUNG_UP)
         except UndertoneError as error:
-            allow = {"Allow": ", ".join(sorted(found))} if isinstance(error, NotAllowed) else None
-            return error_answer(error, allow)
+            return error_answer(error, route.form if route else OWN_FORM)
         except Exception as error:  # the process edge: a model's failure becomes an answer with three parts
             log.exception("a request failed", extra={"request_id": call.request_id})
             return error_answer(
@@ -177,14 +178,15 @@ class Gateway:
                     "scores from every model that serves",
                     type(error).__name__,
                     "read the worker's log, then send it again",
-                )
+                ),
+                route.form if route else OWN_FORM,
             )
 
     def _no_such_page(self, call: Call, found: Mapping[str, Route]) -> UndertoneError:
         pages = ", ".join(f"{route.method} {route.path}" for route in self.routes.all)
         what = f"{call.method} {repair(call.path[:QUOTED])}"
         if found:
-            return NotAllowed(f"{' or '.join(sorted(found))} {call.path[:QUOTED]}", what, "read /docs")
+            return NotAllowed(f"{' or '.join(sorted(found))} {call.path[:QUOTED]}", what, "read /docs", sorted(found))
         return NotFound(pages, f"{what} (Not Found)", "read /docs")
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from serving.batcher import Passage
 from serving.errors import BodyTooLarge, Gone, Later, TooSlow, status_of
 from undertone.errors import UndertoneError
+from undertone.records import ScoredMessage
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -33,7 +34,10 @@ class Call:
         headers: by lower-case name; of a repeated header the last.
         parts: what a path's pattern named: ``/v2/models/{name}/infer`` gives ``name``.
         request_id: the client's `X-Request-ID`, or one made here; logs, traces and the answer carry it.
-        caller: whose API key it was; None where none is asked for.
+        caller: whose API key it was, or whom a proxy names; None where nobody is asked.
+        peer: address of whoever holds the connection; empty where there is none (a Unix socket).
+        scored: what was scored for it, for logs and traces.
+        passage: when its messages waited and were scored.
         deadline: event-loop time after which nobody waits for the answer any more.
     """
 
@@ -47,6 +51,9 @@ class Call:
     body: bytes = b""
     parts: dict[str, str] = field(default_factory=dict)
     caller: str | None = None
+    peer: str = ""
+    scored: Sequence[ScoredMessage] = ()
+    passage: Passage = field(default_factory=Passage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,26 @@ class Answer:
 Endpoint = Callable[[Call], Awaitable[Answer]]
 
 
+def three_parts(error: UndertoneError) -> Any:
+    """An error's body, as this worker's own pages have it."""
+    return {"error": error.as_dict()}
+
+
+@dataclass(frozen=True)
+class ErrorForm:
+    """How a protocol writes errors. The default is this worker's own form.
+
+    Attributes:
+        body: of the answer.
+        statuses: by the status of this worker's own pages, where the protocol has another: 400 in place of 422.
+        model: pydantic model of the body; None: `serving.wire.ErrorResponse`.
+    """
+
+    body: Callable[[UndertoneError], Any] = three_parts
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    model: type[Any] | None = None
+
+
 @dataclass(frozen=True)
 class Route:
     """One method of one path: who answers it, and what `/openapi.json` says of it.
@@ -75,6 +102,8 @@ class Route:
         parameters: of the query or the headers, as OpenAPI writes them.
         open: answered without an API key: probes of a balancer or of Kubernetes.
         media_type: of the answer.
+        takes: media types of the body.
+        form: of its errors.
     """
 
     method: str
@@ -89,6 +118,8 @@ class Route:
     parameters: Sequence[Mapping[str, Any]] = ()
     open: bool = False
     media_type: str = JSON
+    takes: Sequence[str] = (JSON,)
+    form: ErrorForm = field(default_factory=ErrorForm)
 
 
 class Routes:
@@ -119,10 +150,13 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
     return Answer(status, orjson.dumps(value), headers=headers or {})
 
 
-def error_answer(error: UndertoneError, headers: Mapping[str, str] | None = None) -> Answer:
-    """An error in its three parts; one that passes asks for patience in `Retry-After`."""
-    patience = {"Retry-After": str(max(1, round(error.after_s)))} if isinstance(error, Later) else {}
-    return json_answer({"error": error.as_dict()}, status_of(error), {**(headers or {}), **patience})
+def error_answer(error: UndertoneError, form: ErrorForm) -> Answer:
+    """An error in its protocol's form; one that passes asks for patience in `Retry-After`."""
+    status = status_of(error)
+    headers = dict(getattr(error, "headers", {}))
+    if isinstance(error, Later):
+        headers["Retry-After"] = str(max(1, round(error.after_s)))
+    return json_answer(form.body(error), form.statuses.get(status, status), headers)
 
 
 async def read_body(scope: Scope, headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:

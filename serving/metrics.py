@@ -28,6 +28,11 @@ class Metrics:
         self.batch = Histogram(
             "undertone_batch_messages", "messages scored in one batch", buckets=_BATCH, registry=self.registry
         )
+        self.wait = Histogram(
+            "undertone_queue_seconds", "time from a request's arrival in the queue to its first batch",
+            buckets=_LATENCY, registry=self.registry,
+        )  # fmt: skip
+        self.callers = Counter("undertone_caller_requests", "requests by API key", ["caller"], registry=self.registry)
         self.queue = Gauge("undertone_queue_messages", "messages waiting to be scored", registry=self.registry)
         self.labels = Counter(
             "undertone_labels", "answers by task and label", ["task", "label"], registry=self.registry

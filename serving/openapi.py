@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from serving.http import Answer, Call, Endpoint, Route
+from serving.http import JSON, Answer, Call, Endpoint, Route
 from serving.wire import ErrorResponse
 from undertone import __version__
 from undertone.settings import Settings
@@ -23,6 +23,7 @@ MEANING = {
     405: "The page does not take this method.",
     408: "The body did not arrive in time.",
     413: "Too many messages, or too many bytes.",
+    415: "The body is of a media type that the page does not take.",
     422: "A message is not as described; nothing was scored.",
     429: "More requests than this key may send; `Retry-After` says when to come again.",
     500: "A model failed on this request; nothing of it was answered or kept.",
@@ -56,7 +57,13 @@ def describe(routes: Sequence[Route], settings: Settings) -> FastAPI:
             response_model=route.response,
             responses={
                 200: {"description": "OK", **({} if route.response else {"content": {route.media_type: {}}})},
-                **{status: {"model": ErrorResponse, "description": MEANING[status]} for status in route.errors},
+                **{
+                    route.form.statuses.get(status, status): {
+                        "model": route.form.model or ErrorResponse,
+                        "description": MEANING[status],
+                    }
+                    for status in route.errors
+                },
             },
             openapi_extra=_body(route, schemas) | _parameters(route),
         )
@@ -106,10 +113,11 @@ def _body(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         schemas.update(made.pop("$defs", {}))
         schemas[model.__name__] = made
         references.append({"$ref": f"#/components/schemas/{model.__name__}"})
-    content: dict[str, Any] = {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
+    described: dict[str, Any] = {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
     if route.example is not None:
-        content["example"] = route.example
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+        described["example"] = route.example
+    content = {kind: described if kind == JSON else {"schema": {"type": "string"}} for kind in route.takes}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _parameters(route: Route) -> dict[str, Any]:

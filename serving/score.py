@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from serving.http import Answer, Call, Endpoint
 from serving.wire import parse, render
 from serving.worker import INLINE, Worker
+from undertone.records import Message, ScoredMessage
 from undertone.settings import Settings
 
 #: Bytes of a body that are read in the event loop; larger ones go to a thread, so that other requests are not held up.
 INLINE_BYTES = 64_000
+
+
+async def score_for(call: Call, worker: Worker, messages: Sequence[Message]) -> Sequence[ScoredMessage]:
+    """`Worker.score` for a call: what was scored, and when, stays with it for logs and traces."""
+    call.scored = await worker.score(messages, call.deadline, call.passage)
+    return call.scored
 
 
 def score(worker: Worker, settings: Settings) -> Endpoint:
@@ -26,7 +34,7 @@ def score(worker: Worker, settings: Settings) -> Endpoint:
             max_chars=settings.max_text_chars,
         )
         messages = read() if len(call.body) <= INLINE_BYTES else await asyncio.to_thread(read)
-        scored = await worker.score(messages, call.deadline)
+        scored = await score_for(call, worker, messages)
         write = partial(render, scored, worker.labels)
         return Answer(body=write() if len(scored) <= INLINE else await asyncio.to_thread(write))
 

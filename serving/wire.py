@@ -138,10 +138,28 @@ def parse(body: bytes, received_at: datetime, *, max_messages: int, max_chars: i
         TooMany: it holds more than `max_messages`.
         DataError: a message has no text, a wrong type or an unknown field.
     """
+    return messages_of(read_json(body), received_at, max_messages=max_messages, max_chars=max_chars)
+
+
+def read_json(body: bytes) -> Any:
+    """What is in a body that must be JSON.
+
+    Raises:
+        NotJson: it is not.
+    """
     try:
-        data = _load(body)
+        return _load(body)
     except (ValueError, RecursionError) as error:
         raise NotJson("a JSON body", f"{type(error).__name__}: {error}", "send a message or {messages: […]}") from error
+
+
+def messages_of(data: Any, received_at: datetime, *, max_messages: int, max_chars: int) -> list[Message]:
+    """The messages in a body that was read: all of them, or none.
+
+    Raises:
+        TooMany: it holds more than `max_messages`.
+        DataError: a message has no text, a wrong type or an unknown field.
+    """
     if isinstance(data, dict) and "messages" not in data:
         data = {"messages": [data]}
     if isinstance(data, dict) and isinstance(data.get("messages"), list) and len(data["messages"]) > max_messages:
@@ -155,7 +173,7 @@ def parse(body: bytes, received_at: datetime, *, max_messages: int, max_chars: i
     except ValidationError as error:
         raise DataError(
             "a message, or {messages: [message, …]}, as /docs describes",
-            _first_fault(error),
+            first_fault(error),
             "mend it; nothing of this request was scored",
         ) from error
     return [_message(item, index, received_at, max_chars) for index, item in enumerate(request.messages)]
@@ -178,7 +196,7 @@ def _load(body: bytes) -> Any:
     return data
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
     """Where the first fault is and what it is; how many more there are."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     where = ".".join(str(part) for part in faults[0]["loc"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from serving.batcher import Batcher
+from serving.batcher import Batcher, Passage
 from serving.errors import NoModel, NoRoom
 from serving.final_sentiment import decide
 from serving.follower import Follower
@@ -81,12 +81,15 @@ class Worker:
             "tasks": {name: slot.state() for name, slot in self.slots.items()},
         }
 
-    async def score(self, messages: Sequence[Message], deadline: float = math.inf) -> list[ScoredMessage]:
+    async def score(
+        self, messages: Sequence[Message], deadline: float = math.inf, passage: Passage | None = None
+    ) -> list[ScoredMessage]:
         """Score `messages` for every task that serves, and write them to disk.
 
         Args:
             messages: of one request.
             deadline: event-loop time after which nobody waits for the answer.
+            passage: filled with the request's way through the batcher.
 
         Raises:
             NoModel: no task serves.
@@ -95,7 +98,7 @@ class Worker:
         """
         if not self.ready:
             raise self.no_model()
-        answers = await self.batcher.submit(messages, deadline)
+        answers = await self.batcher.submit(messages, deadline, passage)
         if len(messages) <= INLINE:
             return self._finish(messages, answers)
         return await asyncio.to_thread(self._finish, messages, answers)

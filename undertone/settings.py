@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     latency_budget_seconds: float = Field(
         30.0, gt=0, description="longest wait for an answer; `X-Latency-Budget-Ms` on a request asks for less"
     )
+    invocations_task: str = Field(
+        "sentiment", description="task that MLflow's `/invocations` answers for, unless asked"
+    )
     engine_threads: int = Field(0, ge=0, description="threads of the scoring engine; 0: one per core, at most four")
 
     # the console
@@ -112,6 +115,13 @@ class Settings(BaseSettings):
     def _under_home(cls, path: Path, info: ValidationInfo) -> Path:
         home: Path = info.data["home"]
         return (home / path).absolute()
+
+    @field_validator("invocations_task")
+    @classmethod
+    def _known_task(cls, task: str) -> str:
+        if task not in TASKS:
+            raise ValueError(f"unknown task {task!r}; expected one of {', '.join(TASKS)}")
+        return task
 
     @field_validator("gate")
     @classmethod
