@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from serving.batcher import INLINE
 from serving.errors import Later, NotFound
 from serving.http import Answer, Call, Endpoint, ErrorForm, Route, json_answer
 from serving.mlflow_protocol import answer_of, no_model
