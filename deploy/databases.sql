@@ -1,0 +1,2 @@
+-- run once by the PostgreSQL image, on a new volume; the database `undertone` is made by POSTGRES_DB
+create database mlflow;
