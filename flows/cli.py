@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import drift, feedback, keys, ledger, models, reviews
+from flows.commands import drift, feedback, keys, ledger, models, reviews, trials
 
 DRIFT_FOUND = 3
 STOPPED = 130
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+models.app.add_typer(trials.app)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")

@@ -68,7 +68,7 @@ def tasks() -> str:
             "",
         ]
         parts += ["| policy | value | what it is |", "| --- | --- | --- |"]
-        policies = ("gate", "quality", "drift", "audit", "cadence")
+        policies = ("gate", "quality", "drift", "audit", "trial", "cadence")
         for group, policy in ((name, getattr(spec, name)) for name in policies):
             for name, field in type(policy).model_fields.items():
                 if name != "floors":

@@ -34,6 +34,8 @@ KINDS = {
     "approved": "an approver signed a version and made it champion",
     "rejected": "a person turned a version down",
     "rolled_back": "a person put an earlier approved version back",
+    "trial_started": "an approver let a challenger score a share of the messages beside the champion",
+    "trial_ended": "a trial ended: by a person, by a promotion, or by a worker, which says why",
     "drift": "a drift watch gave its verdict on a window",
     "retrain": "the retrain policy decided, yes or no",
     "training_failed": "a training flow ended without a model",

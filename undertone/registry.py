@@ -21,6 +21,10 @@ from undertone.model_folder import CARD, MODEL, STATEMENT
 from undertone.settings import QUIET, Settings, without_password
 from undertone.signing import ORDER, SIGNATURE
 
+#: Folders of a run: what approvers signed, for serving and for a trial.
+APPROVALS = "approvals"
+TRIALS = "trials"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
@@ -206,10 +210,11 @@ class Registry:
 
     def put_approval(self, task: str, version: int, *files: Path) -> None:
         """Keep an approval's files (statement, signature, order, model card) with the run that made the version."""
-        found = self.get(task, version)
-        with self._translated(f"the approval of {task!r} {version}"):
-            for path in files:
-                self.client.log_artifact(found.run_id, str(path), _approval_path(task, version))
+        self._put_signed(task, version, APPROVALS, *files)
+
+    def put_trial(self, task: str, version: int, *files: Path) -> None:
+        """Keep a trial's statement and signature with the run that made the version."""
+        self._put_signed(task, version, TRIALS, *files)
 
     def fetch_approval(self, task: str, version: int, into: Path) -> None:
         """Put a version's statement into ``into/model``, and signature, order and card beside it.
@@ -217,9 +222,27 @@ class Registry:
         Raises:
             RegistryError: the version carries no approval, or MLflow is out of reach.
         """
+        self._fetch_signed(task, version, APPROVALS, into)
+
+    def fetch_trial(self, task: str, version: int, into: Path) -> None:
+        """Put a trial's statement into ``into/model``, and its signature beside it.
+
+        Raises:
+            RegistryError: the version carries none, or MLflow is out of reach.
+        """
+        self._fetch_signed(task, version, TRIALS, into)
+
+    def _put_signed(self, task: str, version: int, what: str, *files: Path) -> None:
         found = self.get(task, version)
-        with self._translated(f"an approval of {task!r} {version}"), tempfile.TemporaryDirectory() as scratch:
-            path = Path(self.client.download_artifacts(found.run_id, _approval_path(task, version), scratch))
+        with self._translated(f"the {what[:-1]} of {task!r} {version}"):
+            for path in files:
+                self.client.log_artifact(found.run_id, str(path), f"{what}/{task}-{version}")
+
+    def _fetch_signed(self, task: str, version: int, what: str, into: Path) -> None:
+        found = self.get(task, version)
+        article = "an" if what == APPROVALS else "a"
+        with self._translated(f"{article} {what[:-1]} of {task!r} {version}"), tempfile.TemporaryDirectory() as scratch:
+            path = Path(self.client.download_artifacts(found.run_id, f"{what}/{task}-{version}", scratch))
             (into / MODEL).mkdir(parents=True, exist_ok=True)
             (into / MODEL / STATEMENT).write_bytes((path / STATEMENT).read_bytes())
             for name in (SIGNATURE, ORDER, CARD):
@@ -265,10 +288,6 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock", timeout=120):
         yield
-
-
-def _approval_path(task: str, version: int) -> str:
-    return f"approvals/{task}-{version}"
 
 
 def _version(task: str, item: Any, champion: int | None) -> ModelVersion:

@@ -138,3 +138,12 @@ leases = Table(
     Column("holder", String(200), nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
 )
+
+trial_figures = Table(
+    "trial_figures",
+    metadata,
+    Column("trial", BigInteger, primary_key=True, autoincrement=False, doc="number of the ledger's row that began it"),
+    Column("worker", String(200), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("figures", JSON, nullable=False),
+)

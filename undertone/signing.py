@@ -2,7 +2,8 @@
 
 An approver writes a `Statement` into the model folder and signs the whole folder (OpenSSF model-signing, elliptic-curve
 keys). A `Claim` is the trainer's own signature under who made these bytes; an `Order` is an approver's word that this
-version is to serve *now*, numbered by the ledger, so that an older approval cannot be played back. Whoever serves the
+version is to serve *now*, numbered by the ledger, so that an older approval cannot be played back. A trial has a
+statement and an order of its own kind: neither passes for an approval's, nor the other way round. Whoever serves the
 folder needs the public keys alone: a changed, added or missing file, a statement for another version, an unknown or
 revoked key, or an approver who is the trainer is refused.
 """
@@ -21,11 +22,13 @@ from undertone.errors import ConfigError, VerificationError
 from undertone.identity import Signer
 from undertone.keys import Key, Trust, load_public, unlock
 from undertone.model_folder import STATEMENT, ModelCardData, digest, manifest, refuse_code
+from undertone.tasks import TrialKind, TrialPolicy
 
 SIGNATURE = "approval.sig"
 ORDER = "order.json"
 
 Signed = TypeVar("Signed", bound="_Signed")
+Stated = TypeVar("Stated", bound="Statement")
 
 
 class _Signed(BaseModel):
@@ -89,6 +92,24 @@ class Order(_Signed):
     reason: str
 
 
+class TrialOrder(_Signed):
+    """An approver's word: this challenger scores `share` of the messages beside the champion, until one word ends it.
+
+    Numbered by the ledger like an `Order`. ``champion`` is the version that it is compared with.
+    """
+
+    version: int
+    kind: TrialKind
+    share: float
+    champion: int
+    policy: TrialPolicy
+    serial: int
+    ledger_hash: str
+    approver: str
+    at: datetime
+    reason: str
+
+
 class Statement(BaseModel):
     """What an approver signs together with the folder: these bytes, for this version, on this evidence."""
 
@@ -110,6 +131,12 @@ class Statement(BaseModel):
     override: bool = False
     claim: Claim | None = None
     card_sha256: str | None = None
+
+
+class TrialStatement(Statement):
+    """What an approver signs for a trial: these bytes may score beside the champion, for this purpose only."""
+
+    purpose: TrialKind
 
 
 def sign(folder: Path, statement: Statement, signer: Signer, signature: Path) -> None:
@@ -145,11 +172,26 @@ def verify(folder: Path, signature: Path, trust: Trust, task: str, version: int)
     Raises:
         VerificationError: anything at all does not hold.
     """
+    return _verify(folder, signature, trust, task, version, Statement)
+
+
+def verify_trial(folder: Path, signature: Path, order: TrialOrder, trust: Trust) -> TrialStatement:
+    """Check that trusted approvers signed exactly these bytes for this very trial, and ordered it.
+
+    Raises:
+        VerificationError: anything at all does not hold.
+    """
+    statement = _verify(folder, signature, trust, order.task, order.version, TrialStatement)
+    verify_order(order, statement, trust)
+    return statement
+
+
+def _verify(folder: Path, signature: Path, trust: Trust, task: str, version: int, kind: type[Stated]) -> Stated:
     from model_signing import verifying
 
     refuse_code(folder)
     try:
-        statement = Statement.model_validate_json((folder / STATEMENT).read_text(encoding="utf-8"))
+        statement = kind.model_validate_json((folder / STATEMENT).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise _refused(task, version, "a signed statement", f"{type(error).__name__}: {error}") from error
     if (statement.task, statement.version) != (task, version):
@@ -169,8 +211,8 @@ def verify(folder: Path, signature: Path, trust: Trust, task: str, version: int)
     return statement
 
 
-def verify_order(order: Order, statement: Statement, trust: Trust) -> None:
-    """Check that a trusted approver ordered the version of `statement` to serve.
+def verify_order(order: Order | TrialOrder, statement: Statement, trust: Trust) -> None:
+    """Check that a trusted approver ordered the version of `statement` to serve, or its trial.
 
     Raises:
         VerificationError: it is an order for something else, or its signature does not hold.
@@ -178,6 +220,12 @@ def verify_order(order: Order, statement: Statement, trust: Trust) -> None:
     task, version = statement.task, statement.version
     if (order.task, order.version, order.manifest_sha256) != (task, version, statement.manifest_sha256):
         raise _refused(task, version, f"an order to serve these files as {task} {version}", "one for others")
+    wanted, found = (
+        getattr(statement, "purpose", "approval"),
+        order.kind if isinstance(order, TrialOrder) else "approval",
+    )
+    if wanted != found:
+        raise _refused(task, version, f"an order for what was signed ({wanted})", f"one for another purpose ({found})")
     if not order.holds(_approver(trust, order.approver, task, version)):
         raise _refused(task, version, f"an order signed by {order.approver}", "another signature")
 
@@ -198,7 +246,7 @@ def read_order(path: Path, task: str, version: int) -> Order:
     return order
 
 
-def check_standing(statement: Statement, order: Order, fingerprint: str, trust: Trust) -> None:
+def check_standing(statement: Statement, order: Order | TrialOrder, fingerprint: str, trust: Trust) -> None:
     """Check that what was verified once still counts: keys are revoked and people are added while a version serves.
 
     Args:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from undertone.errors import ConfigError
 
 DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+#: A challenger beside the champion: its answers are compared and thrown away, or a few customers get them.
+TrialKind = Literal["shadow", "canary"]
 
 
 class _Frozen(BaseModel):
@@ -131,6 +136,21 @@ class AuditPolicy(_Frozen):
     fresh_labels: int = Field(300, ge=1, description="new labels by people that a retrain between the days needs")
 
 
+class TrialPolicy(_Frozen):
+    """When a challenger on trial gives its share of the traffic back to the champion."""
+
+    max_disagreement: float = Field(
+        0.15, ge=0, le=1, description="share of a canary's answers that may differ from the champion's; 1: any"
+    )
+    level: float = Field(
+        0.05, gt=0, lt=1, description="chance to end a canary that differs no more than that, however often one looks"
+    )
+    min_messages: int = Field(200, ge=1, description="compared messages before a difference can end a canary")
+    max_errors: int = Field(3, ge=1, description="messages that the challenger could not answer: so many end a trial")
+    max_error_rate: float = Field(0.01, ge=0, lt=1, description="share of such messages above which a trial ends")
+    max_share: float = Field(0.5, gt=0, le=1, description="greatest share of the customers in a canary")
+
+
 class Cadence(_Frozen):
     """Days between the last model and the next. Drift and its audit decide in between."""
 
@@ -175,6 +195,7 @@ class TaskSpec(_Frozen):
     drift: DriftPolicy = DriftPolicy()
     quality: QualityPolicy = QualityPolicy()
     audit: AuditPolicy = AuditPolicy()
+    trial: TrialPolicy = TrialPolicy()
     cadence: Cadence = Cadence()
 
     @model_validator(mode="after")

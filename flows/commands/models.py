@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    help="Registered versions: list, show, approve, reject, rollback, freeze, unfreeze, evidence, reproduce.",
+    help="Registered versions: list, show, approve, reject, rollback, freeze, unfreeze, evidence, reproduce;"
+    " shadow, canary, trial, end-trial.",
     no_args_is_help=True,
 )
 
@@ -103,7 +104,7 @@ def approve(
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    _tell(governance.approve(workspace, task, version, _act(workspace, reason, now), override=override), as_json)
+    tell(governance.approve(workspace, task, version, act(workspace, reason, now), override=override), as_json)
 
 
 @app.command()
@@ -113,7 +114,7 @@ def reject(task: Task, version: Version, reason: Reason = "", now: Now = "", as_
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    _tell(governance.reject(workspace, task, version, _act(workspace, reason, now)), as_json)
+    tell(governance.reject(workspace, task, version, act(workspace, reason, now)), as_json)
 
 
 @app.command()
@@ -123,7 +124,7 @@ def rollback(task: Task, reason: Reason = "", now: Now = "", as_json: Json = Fal
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    _tell(governance.rollback(workspace, task, _act(workspace, reason, now)), as_json)
+    tell(governance.rollback(workspace, task, act(workspace, reason, now)), as_json)
 
 
 @app.command()
@@ -133,7 +134,7 @@ def freeze(task: Task, reason: Reason = "", now: Now = "", as_json: Json = False
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    _tell(governance.freeze(workspace, task, _act(workspace, reason, now)), as_json)
+    tell(governance.freeze(workspace, task, act(workspace, reason, now)), as_json)
 
 
 @app.command()
@@ -143,7 +144,7 @@ def unfreeze(task: Task, reason: Reason = "", now: Now = "", as_json: Json = Fal
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    _tell(governance.unfreeze(workspace, task, _act(workspace, reason, now)), as_json)
+    tell(governance.unfreeze(workspace, task, act(workspace, reason, now)), as_json)
 
 
 @app.command()
@@ -183,7 +184,8 @@ def reproduce(task: Task, version: Version, now: Now = "", as_json: Json = False
     emit(result, as_json=as_json, text=text(result))
 
 
-def _act(workspace: Any, reason: str, now: str) -> Any:
+def act(workspace: Any, reason: str, now: str) -> Any:
+    """What the actor does now, with their passphrase."""
     from datetime import UTC, datetime
 
     from flows.terminal import ask_passphrase, moment
@@ -194,7 +196,8 @@ def _act(workspace: Any, reason: str, now: str) -> Any:
     return Act(settings.actor, reason, at, ask_passphrase(settings))
 
 
-def _tell(entry: Any, as_json: bool) -> None:
+def tell(entry: Any, as_json: bool) -> None:
+    """The ledger row that an act left."""
     from dataclasses import asdict
 
     from flows.terminal import emit
