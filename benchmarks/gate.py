@@ -1,10 +1,11 @@
 """How often does the gate pass an equal model, and one that is 1 or 3 points worse? `python -m benchmarks.gate`
 
 Pairs of models are simulated and judged by the real `training.gate.decide` under the sentiment policy, slices included;
-latency and behaviour are taken as perfect, so what is measured is the comparison. Each row has a difficulty p ~ Beta
-that both models share: each is right with probability p. Its spread is set so that just one of two equal models is
-right on a given share of the rows; `--discordant` asks for another share. A worse challenger loses rows it had right,
-at random, until its expected macro-F1 is as much lower as asked. True differences are known because they are made.
+latency, behaviour and engine are taken as perfect, so what is measured is the comparison. Each row has a difficulty
+p ~ Beta that both models share: each is right with probability p. Its spread is set so that just one of two equal
+models is right on a given share of the rows; `--discordant` asks for another share. A worse challenger loses rows it
+had right, at random, until its expected macro-F1 is as much lower as asked. True differences are known because they are
+made.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from training.behaviour import EMOJI, NAMES, NEGATION, TYPOS, Check
 from training.evaluate import Evaluation, macro_f1
+from training.fidelity import Fidelity
 from training.gate import GateVerdict, Paired, decide
 from training.latency import Latency
 from undertone.tasks import get_task
@@ -123,6 +125,7 @@ def judge_pairs(rows: int, thinned: float, pairs: int, discordant: float = DISCO
             challenger_labels=SPEC.labels,
             champion_labels=SPEC.labels,
             paired=Paired(truth, ours, theirs, None, slices),
+            fidelity=Fidelity("onnx-fp32", 1.0, 1.0, 1.0),
             latency=Latency(1.0, 1.0),
             behaviour=BEHAVIOUR,
             seed=number,

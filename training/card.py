@@ -19,7 +19,7 @@ from training.card_metadata import metadata
 from training.feedback import FEEDBACK
 from training.repairs import MEANINGS
 from training.spent import WATTS_PER_CORE, Spent
-from undertone.model_folder import Lineage
+from undertone.model_folder import EXACT, Lineage
 from undertone.tasks import DEFAULT_BASE_MODEL, TaskSpec
 
 _METRICS = {
@@ -113,6 +113,7 @@ def _how_it_was_judged(verdict: Mapping[str, Any], evaluation: Mapping[str, Any]
             for line in verdict["lines"]
         ],
         "comparison": _comparison(verdict),
+        "engine": _engine(verdict.get("fidelity")),
         "headline": number(evaluation.get("macro_f1")) + f" ({_told(_interval(evaluation, 'macro_f1'))})",
     }
 
@@ -128,6 +129,18 @@ def _comparison(verdict: Mapping[str, Any]) -> Markup:
     if interval:
         told += f" (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f})"
     return Markup(f"{told}.")
+
+
+def _engine(fidelity: Mapping[str, Any] | None) -> Markup:
+    if fidelity is None:
+        return Markup("The engine that serves it was not compared with the exact one.")
+    if fidelity["engine"] == EXACT:
+        return Markup(f"Served by the exact engine, {code(EXACT)}.")
+    return Markup(
+        f"Served by the engine {code(fidelity['engine'])}: a share of {number(fidelity['agreement'])} of the holdout"
+        f" gets the label that the exact one gives; macro-F1 {number(fidelity['macro_f1'])}, of the exact one"
+        f" {number(fidelity['exact_macro_f1'])}."
+    )
 
 
 def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from training.behaviour import check_behaviour
 from training.evaluate import Evaluation, evaluate
+from training.fidelity import Fidelity
 from training.gate import GateVerdict, Paired, decide
 from training.latency import measure_latency
 from training.slices import membership
@@ -46,6 +47,7 @@ def hold_contest(
     *,
     evaluation: Evaluation,
     probabilities: NDArray[Any],
+    fidelity: Fidelity | None,
     challenger: Engine,
     champion: Engine | None,
     champion_labels: Sequence[str] | None,
@@ -58,6 +60,7 @@ def hold_contest(
         policy: the gate's limits.
         evaluation: the challenger's, on `frame`.
         probabilities: the challenger's calibrated answers [n, labels].
+        fidelity: the challenger's engine beside the exact one, on `frame`.
         challenger: its engine.
         champion: its engine; None where there is none, or its bytes do not load.
         champion_labels: None where there is no champion; empty where its bytes do not load.
@@ -82,6 +85,7 @@ def hold_contest(
         challenger_labels=spec.labels,
         champion_labels=champion_labels,
         paired=paired,
+        fidelity=fidelity,
         latency=measure_latency(texts, challenger.score, champion.score if champion else None),
         behaviour=check_behaviour(
             lambda asked: challenger.score(asked).probabilities, texts, spec.labels, spec.praise_label

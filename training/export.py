@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.bert_graph import can_write, write_graph
 from training.silence import hush
+from training.torch_graph import OUTPUTS, as_network, export_graph
 from undertone import model_folder
 from undertone.errors import TrainingError
 from undertone.model_folder import ModelCardData
@@ -19,7 +21,7 @@ from undertone.tasks import TaskSpec
 if TYPE_CHECKING:
     import torch
 
-#: Greatest difference allowed between the exported graph and torch, in logits and in embeddings.
+#: Greatest difference allowed between the exact graph and torch, in logits and in embeddings.
 TOLERANCE = 1e-4
 
 #: Texts on which graph and torch are compared: short, long (cut at the limit), empty, other scripts.
@@ -36,8 +38,9 @@ _REQUIREMENTS = ("mlflow", "transformers", "torch", "accelerate")
 def assemble(checkpoint: Path, spec: TaskSpec, into: Path) -> Path:
     """Build the model folder of `undertone.model_folder` at `into`, and give its path.
 
-    `into` then holds a standard MLflow transformers model, the engine's graph and the tokenizer. The card and
-    the reference window are not known yet; `write_card` and `training.evaluate.write_reference` add them.
+    `into` then holds a standard MLflow transformers model, the graphs that `write_graphs` can make of it, and the
+    tokenizer. The card and the reference window are not known yet; `write_card` and `training.evaluate.write_reference`
+    add them, and `training.steps.score` keeps the int8 graph or removes it.
 
     Args:
         checkpoint: what `training.finetune.finetune` gave.
@@ -45,8 +48,8 @@ def assemble(checkpoint: Path, spec: TaskSpec, into: Path) -> Path:
         into: a folder that does not exist yet, or is empty.
 
     Raises:
-        TrainingError: `into` is taken, the checkpoint's labels are not the spec's, or the graph's answers
-            differ from torch's.
+        TrainingError: `into` is taken, the checkpoint's labels are not the spec's, or the exact graph's
+            answers differ from torch's.
         VerificationError: the folder came out with a file that could run code.
     """
     if into.exists() and any(into.iterdir()):
@@ -57,7 +60,7 @@ def assemble(checkpoint: Path, spec: TaskSpec, into: Path) -> Path:
         extras = into / model_folder.EXTRAS
         extras.mkdir(exist_ok=True)
         shutil.copyfile(checkpoint / "tokenizer.json", into / model_folder.TOKENIZER)
-        export_graph(model, tokenizer, spec.max_tokens, into / model_folder.GRAPH)
+        write_graphs(model, tokenizer, spec.max_tokens, into)
     model_folder.refuse_code(into)
     return into
 
@@ -96,33 +99,39 @@ def save_mlflow(model: Any, tokenizer: Any, spec: TaskSpec, into: Path) -> None:
     (into / "LICENSE.txt").unlink(missing_ok=True)  # MLflow's advice to visit a repository that does not exist
 
 
-def export_graph(model: Any, tokenizer: Any, max_tokens: int, target: Path) -> None:
-    """Write `model` as one ONNX file: ``input_ids``, ``attention_mask`` to ``logits``, ``sentence_embedding``.
+def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path) -> None:
+    """Write the exact graph of `model` into `folder`, and the int8 one where `training.bert_graph` knows the model.
 
-    Both inputs are int64 [batch, tokens]; outputs are float32. The fused graph is kept where ONNX Runtime knows
-    the architecture and the fused graph gives the same answers; else the plain one.
+    Both take ``input_ids`` and ``attention_mask``, int64 [batch, tokens], and give ``logits`` and
+    ``sentence_embedding``, float32: the mean over a text's tokens of the states before the last layer. That layer is
+    the head's; where `training.pooling` added it, the states before it are the sentence encoder's own. How much of the
+    answers the int8 graph keeps is measured on real texts, later.
 
     Raises:
-        TrainingError: the graph's answers differ from torch's by more than `TOLERANCE`.
+        TrainingError: the exact graph's answers differ from torch's by more than `TOLERANCE`.
     """
     import torch
 
-    network = _network(model)
+    network = as_network(model)
     probes = [_encode(tokenizer, texts, max_tokens) for texts in ([PROBES[0]], PROBES, [PROBES[3]])]
     with torch.inference_mode():
         expected = [[output.numpy() for output in network(*probe)] for probe in probes]
-    with tempfile.TemporaryDirectory() as folder:
-        plain, fused = Path(folder) / "plain.onnx", Path(folder) / "fused.onnx"
-        _export(network, probes[1], plain)
-        difference = _difference(plain, probes, expected)
-        if not difference <= TOLERANCE:
-            raise TrainingError(
-                f"an exported graph within {TOLERANCE} of torch",
-                f"a difference of {difference:.2g}",
-                "report the base model's architecture; another base model will do meanwhile",
-            )
-        chosen = fused if _fuse(plain, fused, model.config, probes, expected) else plain
-        _copy_without_notes(chosen, target)
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    exact = folder / model_folder.GRAPH
+    known = can_write(weights, model.config)
+    if known:
+        write_graph(weights, model.config, exact)
+    else:
+        export_graph(network, probes[1], exact)
+    difference = _difference(exact, probes, expected)
+    if not difference <= TOLERANCE:
+        raise TrainingError(
+            f"an exported graph within {TOLERANCE} of torch",
+            f"a difference of {difference:.2g}",
+            "report the base model's architecture; another base model will do meanwhile",
+        )
+    if known:
+        write_graph(weights, model.config, folder / model_folder.GRAPH_INT8, "int8")
 
 
 def _load(checkpoint: Path, spec: TaskSpec) -> tuple[Any, Any]:
@@ -148,64 +157,9 @@ def _load(checkpoint: Path, spec: TaskSpec) -> tuple[Any, Any]:
     return model.eval().cpu(), tokenizer
 
 
-def _network(model: Any) -> torch.nn.Module:
-    """`model` as a module of two tensors to two tensors, for any encoder with a classification head."""
-    import torch
-
-    class Network(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            output = self.model(
-                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True
-            )
-            last = output.hidden_states[-1]
-            mask = attention_mask.unsqueeze(-1).to(last.dtype)
-            return output.logits, (last * mask).sum(1) / mask.sum(1).clamp(min=1.0)
-
-    return Network().eval()
-
-
-def _encode(tokenizer: Any, texts: Any, max_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _encode(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
     return encoded["input_ids"], encoded["attention_mask"]
-
-
-def _export(network: torch.nn.Module, probe: tuple[torch.Tensor, torch.Tensor], target: Path) -> None:
-    import torch
-
-    batch, tokens = torch.export.Dim("batch", min=1, max=65_536), torch.export.Dim("tokens", min=2, max=512)
-    try:
-        torch.onnx.export(
-            network,
-            probe,
-            target,
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits", "sentence_embedding"],
-            dynamic_shapes=({0: batch, 1: tokens}, {0: batch, 1: tokens}),
-            dynamo=True,
-            external_data=False,
-            optimize=True,
-            verbose=False,
-        )
-    except Exception as error:  # the exporter raises many kinds, few of them public
-        raise TrainingError(
-            "a base model that exports to ONNX", f"{type(error).__name__}: {error}", "use another base model"
-        ) from error
-
-
-def _copy_without_notes(graph: Path, target: Path) -> None:
-    """Copy `graph` without what the exporter notes of its source: paths of this machine, which differ on the next."""
-    import onnx
-
-    model = onnx.load(str(graph))
-    parts = (model.graph.node, model.graph.initializer, model.graph.value_info, model.graph.input, model.graph.output)
-    for item in (model, model.graph, *(item for part in parts for item in part)):
-        item.ClearField("metadata_props")
-        item.ClearField("doc_string")
-    onnx.save(model, str(target))
 
 
 def _difference(graph: Path, probes: list[Any], expected: list[list[Any]]) -> float:
@@ -218,31 +172,9 @@ def _difference(graph: Path, probes: list[Any], expected: list[list[Any]]) -> fl
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     greatest = 0.0
     for (ids, mask), wanted in zip(probes, expected, strict=True):
-        found = session.run(
-            ["logits", "sentence_embedding"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
-        )
+        found = session.run(OUTPUTS, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         for one, other in zip(found, wanted, strict=True):
             if one.shape != other.shape or not np.isfinite(one).all():
                 return float("inf")
             greatest = max(greatest, float(np.abs(one - other).max()))
     return greatest
-
-
-def _fuse(plain: Path, fused: Path, config: Any, probes: list[Any], expected: list[list[Any]]) -> bool:
-    """Write the fused form of `plain`, where the model is a BERT; True when it gives the same answers."""
-    if config.model_type != "bert":
-        return False
-    try:
-        from onnxruntime.transformers import optimizer
-
-        smaller = optimizer.optimize_model(
-            str(plain),
-            model_type="bert",
-            num_heads=config.num_attention_heads,
-            hidden_size=config.hidden_size,
-            opt_level=0,
-        )
-        smaller.save_model_to_file(str(fused))
-        return _difference(fused, probes, expected) <= TOLERANCE
-    except Exception:  # noqa: BLE001 - fusion is a bonus, its library raises anything, and the plain graph was checked
-        return False

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from undertone.model_folder import GRAPH, METADATA, manifest
+from undertone.model_folder import GRAPHS, METADATA, manifest
 
 State = Literal["identical", "identical_but", "different", "missing", "added"]
 
@@ -51,8 +51,8 @@ class FileLikeness:
 def compare_folders(recorded: Path, repeated: Path) -> list[FileLikeness]:
     """Every file of two model folders, by name.
 
-    Weights (safetensors and the ONNX graph's) are compared as numbers, ``MLmodel`` without the id and the time that
-    MLflow draws, the graph also without the exporter's notes (they hold paths of the machine).
+    Weights (safetensors and the ONNX graphs') are compared as numbers, ``MLmodel`` without the id and the time that
+    MLflow draws, graphs also without the exporter's notes (they hold paths of the machine).
 
     Raises:
         VerificationError: a folder is missing or holds a symbolic link.
@@ -77,7 +77,7 @@ def _look_inside(name: str, ours: Path, theirs: Path) -> FileLikeness:
             return FileLikeness(name, "different", _changed_fields(*(_fields(path) for path in (ours, theirs))))
         if name.endswith(".safetensors"):
             return _compare_weights(name, _tensors(ours), _tensors(theirs))
-        if name == GRAPH:
+        if name in GRAPHS.values():
             return _compare_graphs(name, ours, theirs)
     except Exception as error:  # noqa: BLE001 - a file that its own library cannot read is different, whatever it raises
         return FileLikeness(name, "different", f"not readable ({type(error).__name__})")
@@ -157,4 +157,4 @@ def _changed_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _has_weights(name: str) -> bool:
-    return name.endswith(".safetensors") or name == GRAPH
+    return name.endswith(".safetensors") or name in GRAPHS.values()

@@ -13,6 +13,7 @@ from undertone.tasks import GatePolicy
 
 if TYPE_CHECKING:
     from training.evaluate import Evaluation
+    from training.fidelity import Fidelity
 
 __all__ = ["GateLine", "GateVerdict", "Paired", "SliceLine", "decide"]
 
@@ -25,6 +26,7 @@ def decide(
     challenger_labels: Sequence[str],
     champion_labels: Sequence[str] | None,
     paired: Paired | None,
+    fidelity: Fidelity | None,
     latency: Latency | None,
     behaviour: Sequence[Check],
     seed: int = 0,
@@ -32,7 +34,7 @@ def decide(
     """Judge `challenger` against the policy and, where there is one, against the champion on the same rows.
 
     Fails closed: a number, a slice or a check that is missing is a requirement not met. A challenger that gets one more
-    row right never loses a pass by it, calibration error aside.
+    row right never loses a pass by it, calibration error and agreement with the exact engine aside.
 
     Args:
         challenger: evaluation of the challenger on the holdout.
@@ -41,6 +43,7 @@ def decide(
         challenger_labels: label words in the order of the challenger's outputs.
         champion_labels: the champion's; None where there is no champion.
         paired: both models' predictions, row by row; None without a champion.
+        fidelity: the engine that serves the challenger beside the exact one, on the holdout.
         latency: of both models, measured in one run.
         behaviour: the challenger's behavioural checks.
         seed: of the bootstrap.
@@ -56,6 +59,7 @@ def decide(
         _at_least("macro-F1", challenger.macro_f1, policy.floor),
         _at_most("calibration error", challenger.ece, policy.max_ece),
         _slice_floor(slices, policy),
+        _engine(fidelity, policy),
         *(() if first else (_label_map(labels, champions), *_against_champion(compared, policy))),
         _latency(latency, policy, first),
         *_behaviour(behaviour, policy),
@@ -68,6 +72,7 @@ def decide(
         interval=compared.interval if compared else None,
         mcnemar_p=compared.p_value if compared else None,
         slices=slices,
+        fidelity=fidelity,
         latency=latency,
         behaviour=tuple(behaviour),
     )
@@ -90,6 +95,15 @@ def _slice_floor(slices: Sequence[SliceLine], policy: GatePolicy) -> GateLine:
     worst = min(judged, key=lambda part: (part.challenger is not None, part.challenger))
     passed = all(part.challenger is not None and part.challenger >= policy.slice_floor for part in judged)
     return GateLine("slices", passed, f"{worst.name}: {show(worst.challenger)}", required)
+
+
+def _engine(fidelity: Fidelity | None, policy: GatePolicy) -> GateLine:
+    required = (
+        f"exact, or {policy.min_agreement:.1%} the same label and at most {policy.max_engine_loss:g} macro-F1 lost"
+    )
+    if fidelity is None:
+        return GateLine("engine", False, None, required)
+    return GateLine("engine", fidelity.holds(policy), str(fidelity), required)
 
 
 def _against_champion(compared: Comparison | None, policy: GatePolicy) -> tuple[GateLine, GateLine]:

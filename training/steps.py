@@ -26,6 +26,7 @@ from training.evaluate import Evaluation, draw_calibration, draw_confusion, writ
 from training.evaluate import evaluate as evaluate_scores
 from training.evidence import digests, holdout_sha256, write_evidence
 from training.feedback import FEEDBACK
+from training.fidelity import Fidelity, compare_engines
 from training.gate import GateVerdict
 from training.subsample import subsample
 from training.verdict import show
@@ -33,9 +34,9 @@ from training.work import Request, Work, open_work
 from undertone import governance
 from undertone.card_description import description
 from undertone.engine import Engine, Scores, calibrated
-from undertone.errors import UndertoneError
+from undertone.errors import UndertoneError, VerificationError
 from undertone.evidence import FOLDER
-from undertone.model_folder import CARD, Lineage, ModelCardData, digest, manifest, refuse_code
+from undertone.model_folder import CARD, EXACT, GRAPH_INT8, INT8, Lineage, ModelCardData, digest, manifest, refuse_code
 from undertone.records import utc
 from undertone.registry import ModelVersion
 from undertone.tasks import TaskSpec, get_task
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("undertone.training")
+
+#: Splits that the model never trained on.
+_UNSEEN = ("validation", "holdout")
 
 
 def prepare(workspace: Workspace, request: Request) -> Work:
@@ -109,16 +113,28 @@ def export(work: Work, finetuned: Path) -> Path:
 
 
 def score(workspace: Workspace, work: Work) -> Path:
-    """Score validation and holdout with the exported engine, once; calibration and evaluation share the result."""
-    log.info("%s: scoring validation and holdout with the exported engine", work.request.task)
-    target = work.folder / "scores.npz"
-    _card(work, temperature=1.0).write(work.model)
-    engine = Engine(work.model, workspace.settings.threads)
-    arrays: dict[str, Any] = {}
-    for part in ("validation", "holdout"):
-        scores = engine.score(_capped(work, part)["text"].tolist())
-        arrays |= {f"{part}_logits": scores.logits, f"{part}_embeddings": scores.embeddings}
-    np.savez(target, **arrays)
+    """Score validation and holdout, once, and choose the engine that serves: all that follows uses its answers.
+
+    The exact engine's holdout logits are kept beside them, for the gate.
+    """
+    log.info("%s: scoring validation and holdout", work.request.task)
+    target, card = work.folder / "scores.npz", _card(work)
+    card.write(work.model)
+    engine = Engine(work.model, workspace.settings.threads, engine=EXACT)
+    validation, holdout = (engine.score(_capped(work, part)["text"].tolist()) for part in _UNSEEN)
+    exact = holdout.logits
+    if (faster := _faster_engine(workspace, work, validation)) is not None:
+        engine, validation, agreement = faster
+        holdout = engine.score(_capped(work, "holdout")["text"].tolist())
+        card.model_copy(update={"engine": engine.name, "agreement": agreement}).write(work.model)
+    np.savez(
+        target,
+        validation_logits=validation.logits,
+        validation_embeddings=validation.embeddings,
+        holdout_logits=holdout.logits,
+        holdout_embeddings=holdout.embeddings,
+        holdout_exact_logits=exact,
+    )
     return target
 
 
@@ -127,7 +143,7 @@ def calibrate(work: Work, scores: Path) -> float:
     spec = get_task(work.request.task)
     truth = _indices(_capped(work, "validation")["label"].tolist(), spec)
     temperature = fit_temperature(np.load(scores)["validation_logits"], truth)
-    _card(work, temperature).write(work.model)
+    ModelCardData.read(work.model).model_copy(update={"temperature": temperature}).write(work.model)
     return temperature
 
 
@@ -201,6 +217,7 @@ def judge(workspace: Workspace, work: Work, scores: Path, made: ModelVersion, ev
             policy,
             evaluation=evaluation,
             probabilities=_probabilities(work, scores, "holdout"),
+            fidelity=_served_fidelity(work, scores),
             challenger=Engine(work.model, workspace.settings.threads),
             champion=engine,
             champion_labels=engine.labels if engine else None if champion is None else (),
@@ -296,14 +313,48 @@ def _evidence(work: Work) -> Path:
     return folder
 
 
-def _card(work: Work, temperature: float) -> ModelCardData:
+def _faster_engine(workspace: Workspace, work: Work, exact: Scores) -> tuple[Engine, Scores, float] | None:
+    """The int8 engine, its answers on validation and their agreement with the `exact` ones, where it may serve.
+
+    Where it may not, its graph leaves the model folder.
+    """
+    graph, task = work.model / GRAPH_INT8, work.request.task
+    if not graph.is_file():
+        return None
+    try:
+        engine = Engine(work.model, workspace.settings.threads, engine=INT8)
+        answers = engine.score(_capped(work, "validation")["text"].tolist())
+        fidelity = _fidelity(work, "validation", INT8, answers.logits, exact.logits)
+        if fidelity.holds(workspace.settings.gate_policy(task)):
+            log.info("%s: served by %s", task, fidelity)
+            return engine, answers, fidelity.agreement
+        log.warning("%s: served by the exact engine, for on validation %s", task, fidelity)
+    except VerificationError as error:
+        log.warning("%s: served by the exact engine, for the other does not load: %s", task, error)
+    graph.unlink()
+    return None
+
+
+def _fidelity(work: Work, part: str, engine: str, logits: NDArray[Any], exact: NDArray[Any]) -> Fidelity:
+    truth = _indices(_capped(work, part)["label"].tolist(), get_task(work.request.task))
+    return compare_engines(engine, logits, exact, truth)
+
+
+def _served_fidelity(work: Work, scores: Path) -> Fidelity:
+    """The engine that serves beside the exact one, on the holdout."""
+    arrays, engine = np.load(scores), ModelCardData.read(work.model).engine
+    return _fidelity(work, "holdout", engine, arrays["holdout_logits"], arrays["holdout_exact_logits"])
+
+
+def _card(work: Work) -> ModelCardData:
+    """What is known of the model before anything is measured."""
     spec, request = get_task(work.request.task), work.request
     base = base_model.resolve(request.base_model or spec.base_model)
     return ModelCardData(
         task=spec.name,
         labels=spec.labels,
         max_tokens=spec.max_tokens,
-        temperature=temperature,
+        temperature=1.0,
         newest_label_at=work.newest_at,
         lineage=Lineage(
             source=request.source,
@@ -351,13 +402,12 @@ def _unseen(work: Work, scores: Path) -> tuple[DataFrame, Scores]:
     import pandas as pd
 
     arrays = np.load(scores)
-    frame = pd.concat([_capped(work, part) for part in ("validation", "holdout")], ignore_index=True)
-    parts = ("validation", "holdout")
-    logits = np.concatenate([arrays[f"{part}_logits"] for part in parts])
+    frame = pd.concat([_capped(work, part) for part in _UNSEEN], ignore_index=True)
+    logits = np.concatenate([arrays[f"{part}_logits"] for part in _UNSEEN])
     return frame, Scores(
         logits=logits,
         probabilities=calibrated(logits, ModelCardData.read(work.model).temperature),
-        embeddings=np.concatenate([arrays[f"{part}_embeddings"] for part in parts]),
+        embeddings=np.concatenate([arrays[f"{part}_embeddings"] for part in _UNSEEN]),
         truncated=np.zeros(len(frame), dtype=np.bool_),
     )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from training.behaviour import Check
 from training.latency import Latency
+
+if TYPE_CHECKING:
+    from training.fidelity import Fidelity
 
 Verdict = Literal["better", "not_worse", "worse", "too_few", "first"]
 
@@ -67,6 +70,7 @@ class GateVerdict:
         interval: 95 % paired-bootstrap interval of that difference.
         mcnemar_p: exact McNemar p-value of the rows on which just one of the two is right.
         slices: every slice, judged or not.
+        fidelity: the engine that serves beside the exact one, on the holdout; None where it was not measured.
         latency: time for one message; None where it was not measured.
         behaviour: the behavioural checks.
     """
@@ -78,6 +82,7 @@ class GateVerdict:
     interval: tuple[float, float] | None = None
     mcnemar_p: float | None = None
     slices: tuple[SliceLine, ...] = ()
+    fidelity: Fidelity | None = None
     latency: Latency | None = None
     behaviour: tuple[Check, ...] = ()
 

@@ -38,6 +38,15 @@ class GatePolicy(_Frozen):
     max_latency_ratio: float = Field(
         1.5, gt=0, description="greatest median time for one message, as a multiple of the champion's"
     )
+    min_agreement: float = Field(
+        0.97,
+        ge=0,
+        le=1,
+        description="least share of labels that an engine has in common with the exact one; else that serves",
+    )
+    max_engine_loss: float = Field(
+        0.01, ge=0, le=1, description="macro-F1 that an engine may lose to the exact one; else that serves"
+    )
     min_invariance: float = Field(
         0.85, ge=0, le=1, description="least share of labels that stay when names, emoji or one typo change a message"
     )

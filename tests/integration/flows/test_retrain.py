@@ -96,7 +96,7 @@ def test_rows_sent_at_or_after_a_moment_are_not_used(here: Workspace, tmp_path: 
     work = steps.prepare(here, asked)
     assert work.newest_at == early - timedelta(hours=1)
     work.model.mkdir()
-    steps._card(work, 1.0).write(work.model)
+    steps._card(work).write(work.model)
     assert ModelCardData.read(work.model).lineage.rows_until == early
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from training import export
+from training.bert_graph import write_graph
 from training.effort import Effort
 from training.export import TOLERANCE, assemble, write_card
 from training.finetune import finetune
 from undertone import model_folder
 from undertone.engine import Engine
 from undertone.errors import TrainingError
-from undertone.model_folder import Lineage, ModelCardData
+from undertone.model_folder import Lineage, ModelCardData, manifest
 from undertone.tasks import TaskSpec
 
 SPEC = TaskSpec(name="mood", labels=("sad", "glad"), max_tokens=16)
@@ -89,16 +91,28 @@ def test_the_engine_gives_what_torch_gives(folder, checkpoint):
         with torch.inference_mode():
             output = model(**encoded, output_hidden_states=True)
         assert np.abs(scores.logits[index] - output.logits[0].numpy()).max() < TOLERANCE
-        mean = output.hidden_states[-1][0].mean(0).numpy()
+        mean = output.hidden_states[-2][0].mean(0).numpy()
         assert np.abs(scores.embeddings[index] - mean).max() < TOLERANCE
     assert scores.truncated.tolist() == [False, False, True, False, False, False]
 
 
-def test_the_graph_of_a_bert_is_fused(folder):
-    import onnx
+def test_a_bert_needs_no_exporter_and_gets_both_graphs(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "export_graph", lambda *_: pytest.fail("torch's exporter takes seconds"))
+    files = manifest(assemble(checkpoint, SPEC, tmp_path / "model"))
+    assert {model_folder.GRAPH, model_folder.GRAPH_INT8} <= set(files)
+    again = manifest(assemble(checkpoint, SPEC, tmp_path / "again"))
+    for name in (model_folder.GRAPH, model_folder.GRAPH_INT8):
+        assert files[name] == again[name]
 
-    kinds = {node.op_type for node in onnx.load(str(folder / model_folder.GRAPH)).graph.node}
-    assert {"SkipLayerNormalization", "BiasGelu"} <= kinds
+
+def test_a_graph_that_answers_otherwise_is_refused(checkpoint, tmp_path, monkeypatch):
+    def write_other(weights, config, target, precision="fp32"):
+        bias = "classifier.bias"
+        write_graph({**weights, bias: weights[bias] + np.float32(0.01)}, config, target, precision)
+
+    monkeypatch.setattr(export, "write_graph", write_other)
+    with pytest.raises(TrainingError, match=r"difference of 0\.01"):
+        assemble(checkpoint, SPEC, tmp_path / "model")
 
 
 @pytest.mark.parametrize("how", ["pyfunc", "transformers"])
@@ -147,25 +161,34 @@ def test_a_folder_with_files_is_left_alone(checkpoint, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
-def test_another_architecture_exports_too(checkpoint, tmp_path):
+@pytest.mark.parametrize("kind", ["distilbert", "roberta", "bert"])
+def test_another_architecture_exports_too(kind, checkpoint, tmp_path):
+    """Its embedding means the same; that both are torch's is checked by `assemble` itself."""
     import torch
-    from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
+    import transformers
 
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    changes = {
+        "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+        "roberta": small | {"pad_token_id": tokenizer.pad_token_id},
+        "bert": small | {"hidden_act": "gelu_new"},
+    }
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    config = DistilBertConfig(
+    config = transformers.AutoConfig.for_model(
+        kind,
         vocab_size=len(tokenizer),
-        dim=32,
-        n_layers=2,
-        n_heads=2,
-        hidden_dim=64,
         id2label=dict(enumerate(SPEC.labels)),
         label2id=SPEC.label_index(),
+        **changes[kind],
     )
-    DistilBertForSequenceClassification(config).save_pretrained(tmp_path / "other")
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
     made = assemble(tmp_path / "other", SPEC, tmp_path / "model")
     assert (made / model_folder.GRAPH).stat().st_size > 0
+    assert not (made / model_folder.GRAPH_INT8).exists()
+    for path in made.rglob("*.onnx"):
+        assert str(checkpoint.parent).encode() not in path.read_bytes()
 
 
 def test_nothing_is_printed(checkpoint, tmp_path, capfd):

@@ -15,6 +15,7 @@ from training.card import card
 from training.card_metadata import hub_data_sets
 from training.data import Repair, Splits, summary
 from training.evaluate import evaluate
+from training.fidelity import Fidelity
 from training.spent import Spent
 from training.verdict import GateLine, GateVerdict
 from undertone.card_description import APPROVAL_HEADING, description
@@ -108,6 +109,22 @@ def test_every_section_tells_what_was_measured() -> None:
     assert 'mlflow.transformers.load_model("models:/sentiment/3")' in page
     assert "Synthetic" not in page
     assert page.endswith(".\n")
+
+
+def test_the_engine_that_serves_is_named_with_what_it_keeps() -> None:
+    verdict = GateVerdict(True, "first", ()).as_dict()
+    assert "The engine that serves it was not compared with the exact one." in card_of(verdict=verdict)
+    for fidelity, sentence in (
+        (Fidelity("onnx-fp32", 1.0, 0.8, 0.8), "Served by the exact engine, `onnx-fp32`."),
+        (
+            Fidelity("onnx-int8", 0.985, 0.6615, 0.6601),
+            "Served by the engine `onnx-int8`: a share of 0.9850 of the holdout gets the label that the exact one"
+            " gives; macro-F1 0.6615, of the exact one 0.6601.",
+        ),
+        (Fidelity("onnx-int8", float("nan"), 0.6, 0.6), "a share of missing of the holdout"),
+    ):
+        page = card_of(verdict=GateVerdict(True, "first", (), fidelity=fidelity).as_dict())
+        assert sentence in " ".join(page.split())
 
 
 def test_intervals_are_shown_where_there_are_any() -> None:

@@ -11,6 +11,7 @@ import pytest
 from training.contest import DIFFERENCES, differing_rows, hold_contest
 from training.evaluate import evaluate
 from training.evidence import digests, holdout_sha256, write_evidence
+from training.fidelity import Fidelity
 from undertone.tasks import GatePolicy, TaskSpec
 
 SPEC = TaskSpec(name="mood", labels=("sad", "glad"), praise_label="glad")
@@ -46,6 +47,7 @@ def contest(challenger: Toy, champion: Toy | None, **changes):
     arguments = {
         "evaluation": evaluate(probabilities, FRAME, SPEC),
         "probabilities": probabilities,
+        "fidelity": Fidelity("onnx-int8", 0.98, 0.8, 0.8),
         "challenger": challenger,
         "champion": champion,
         "champion_labels": champion.labels if champion else None,

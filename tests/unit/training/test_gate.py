@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from training.behaviour import EMOJI, NAMES, NEGATION, TYPOS, Check
 from training.evaluate import Evaluation, evaluate
+from training.fidelity import Fidelity
 from training.gate import Paired, decide
 from training.latency import Latency
 from training.slices import membership
@@ -21,10 +22,12 @@ SPEC = TaskSpec(name="mood", labels=("sad", "glad", "calm"), praise_label="glad"
 POLICY = GatePolicy(floor=0.5, margin=0.05, max_ece=1.0, min_rows=10, slice_floor=0.0, min_negation=0.9)
 WELL_BEHAVED = tuple(Check(name, 100, 100) for name in (NAMES, EMOJI, TYPOS, NEGATION))
 EQUALLY_FAST = Latency(10.0, 10.0)
+FAITHFUL = Fidelity("onnx-int8", 0.985, 0.80, 0.80)
 ALONE = {
     "challenger_labels": SPEC.labels,
     "champion_labels": None,
     "paired": None,
+    "fidelity": FAITHFUL,
     "latency": Latency(10.0),
     "behaviour": WELL_BEHAVED,
 }
@@ -47,6 +50,7 @@ def judge(truth, ours, theirs, policy=POLICY, frame=None, **changes):
         "challenger_labels": SPEC.labels,
         "champion_labels": SPEC.labels,
         "paired": Paired(truth, ours, theirs, frame["text"].tolist(), membership(frame, SPEC.slices)),
+        "fidelity": FAITHFUL,
         "latency": EQUALLY_FAST,
         "behaviour": WELL_BEHAVED,
     }
@@ -109,6 +113,39 @@ def test_each_requirement_refuses_alone(change, policy, line):
 def test_slow_ill_behaved_or_unmeasured_is_refused(change, line):
     assert judge(TRUTH, TRUTH, TRUTH).passed
     assert failed(judge(TRUTH, TRUTH, TRUTH, **change)) == [line]
+
+
+@pytest.mark.parametrize(
+    "fidelity",
+    [
+        None,
+        dataclasses.replace(FAITHFUL, agreement=0.9699),
+        dataclasses.replace(FAITHFUL, agreement=None),
+        dataclasses.replace(FAITHFUL, macro_f1=0.785),
+        dataclasses.replace(FAITHFUL, exact_macro_f1=float("nan")),
+    ],
+)
+def test_an_engine_that_loses_answers_or_was_not_compared_is_refused(fidelity):
+    assert failed(judge(TRUTH, TRUTH, TRUTH, fidelity=fidelity)) == ["engine"]
+    assert failed(decide(evaluation_of(TRUTH, TRUTH), None, POLICY, **ALONE | {"fidelity": fidelity})) == ["engine"]
+
+
+def test_the_exact_engine_has_nothing_to_lose():
+    found = judge(TRUTH, TRUTH, TRUTH, fidelity=Fidelity("onnx-fp32", 1.0, 0.8, 0.8))
+    assert found.passed
+    assert [line.found for line in found.lines if line.name == "engine"] == ["exact"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(agreement=st.floats(0, 1), more=st.floats(0, 1), score=st.floats(0, 1))
+def test_a_higher_agreement_never_loses_a_pass(agreement, more, score):
+    passed = [
+        decide(
+            evaluation_of(TRUTH, TRUTH), None, POLICY, **ALONE | {"fidelity": Fidelity("onnx-int8", share, score, 0.8)}
+        ).passed
+        for share in sorted((agreement, more))
+    ]
+    assert passed == sorted(passed)
 
 
 def test_the_first_model_has_nobody_to_be_slower_than():
@@ -226,7 +263,11 @@ def test_a_slice_that_the_champion_lacks_fails():
     good, frame = evaluation_of(TRUTH, TRUTH), frame_of(TRUTH)
     poorer = dataclasses.replace(good, slices={k: v for k, v in good.slices.items() if k != "channel=chat"})
     arguments = {"challenger_labels": SPEC.labels, "champion_labels": SPEC.labels, "latency": EQUALLY_FAST}
-    arguments |= {"paired": Paired(TRUTH, TRUTH, TRUTH, frame["text"].tolist(), CHANNELS), "behaviour": WELL_BEHAVED}
+    arguments |= {
+        "fidelity": FAITHFUL,
+        "paired": Paired(TRUTH, TRUTH, TRUTH, frame["text"].tolist(), CHANNELS),
+        "behaviour": WELL_BEHAVED,
+    }
     assert decide(good, good, POLICY, **arguments).passed
     assert not decide(good, poorer, POLICY, **arguments).passed
 
@@ -296,3 +337,4 @@ def test_the_verdict_is_plain_json_and_keeps_messages_to_itself_unless_asked():
     assert values["behaviour"][0] == {"name": NAMES, "cases": 100, "held": 99, "share": 0.99}
     assert "secret" in json.dumps(found.as_dict(texts=True))
     assert values["latency"] == {"challenger_ms": 10.0, "champion_ms": 10.0}
+    assert values["fidelity"] == dataclasses.asdict(FAITHFUL)
