@@ -27,6 +27,11 @@ READ_CHARS = 600
 #: Messages of one request that are candidates for one batch, while many requests wait.
 PIECE = 4
 MAX_QUEUE = 5_000
+#: Messages that are settled in the event loop; more go to a thread, so others are not held up.
+INLINE = 32
+
+#: Messages and results of each request, to what each is answered.
+Settle = Callable[[Sequence[tuple[Sequence[Message], list[Any]]]], Sequence[Any]]
 
 
 @dataclass(slots=True)
@@ -65,6 +70,8 @@ class Batcher:
     Args:
         score: takes at most `BATCH` messages and whether the batch is alone in the worker, gives one result for each
             message, in order; runs in a lane's thread.
+        settle: takes the messages and results of requests that are complete, gives what each is answered; once for all
+            requests that one batch completed, so that they share one write to disk. What it raises, they are answered.
         metrics: batch sizes and queue length go there.
         lanes: batches that are scored at the same time.
         max_queue: messages that may wait; more are refused.
@@ -75,10 +82,12 @@ class Batcher:
         score: Callable[[Sequence[Message], bool], Sequence[Any]],
         metrics: Metrics,
         *,
+        settle: Settle | None = None,
         lanes: int = 1,
         max_queue: int = MAX_QUEUE,
     ) -> None:
         self._score = score
+        self._settle = settle or (lambda requests: [results for _, results in requests])
         self._metrics = metrics
         self._lanes = lanes
         self._free = lanes
@@ -177,6 +186,7 @@ class Batcher:
         messages = [job.messages[index] for job, index in batch]
         self._metrics.batch.observe(len(batch))
         started = loop.time()
+        complete: list[_Job] = []
         for passage in {id(job): job.passage for job, _ in batch}.values():
             if not passage.batches:
                 passage.began = started
@@ -198,10 +208,28 @@ class Batcher:
                 job.left -= 1
                 if not job.left and not job.answer.done():
                     job.passage.ended = loop.time()
-                    job.answer.set_result(job.results)
+                    complete.append(job)
         finally:
             self._free += 1
-            self._dispatch()
+            self._dispatch()  # the lane goes on while these are written down
+        if complete:
+            await self._answer(complete)
+
+    async def _answer(self, jobs: list[_Job]) -> None:
+        requests = [(job.messages, job.results) for job in jobs]
+        try:
+            if sum(len(job.messages) for job in jobs) <= INLINE:
+                answers = self._settle(requests)
+            else:
+                answers = await asyncio.to_thread(self._settle, requests)
+        except Exception as error:  # noqa: BLE001  as above: it belongs to these requests
+            for job in jobs:
+                if not job.answer.done():
+                    job.answer.set_exception(error)
+        else:
+            for job, answer in zip(jobs, answers, strict=True):
+                if not job.answer.done():
+                    job.answer.set_result(answer)
 
     def _next_batch(self, room: int) -> list[tuple[_Job, int]]:
         """At most `room` messages of about one length, the longest-waiting request's next among them."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ NICENESS = 10
 
 
 class Fetcher:
-    """Copies approvals and model files out of MLflow. Only one thread may use it.
+    """Copies approvals, trials and model files out of MLflow. Only one thread may use it.
 
     Args:
         settings: name the registry.
@@ -43,6 +43,10 @@ class Fetcher:
     def approval(self, task: str, version: int, into: Path) -> None:
         """As `undertone.registry.Registry.fetch_approval`."""
         self._do(_approval, self._settings, task, version, into)
+
+    def trial(self, task: str, version: int, into: Path) -> None:
+        """As `undertone.registry.Registry.fetch_trial`."""
+        self._do(_trial, self._settings, task, version, into)
 
     def model(self, task: str, version: int, into: Path) -> None:
         """As `undertone.registry.Registry.download`."""
@@ -67,9 +71,7 @@ class Fetcher:
         if "mlflow" in sys.modules:  # it is here already: a child would save nothing
             return act(*values)
         if self._child is None:
-            self._child = ProcessPoolExecutor(
-                1, mp_context=multiprocessing.get_context("spawn"), initializer=partial(os.nice, NICENESS)
-            )
+            self._child = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_be_a_child)
         try:
             return self._child.submit(act, *values).result()
         except (BrokenProcessPool, RuntimeError) as error:
@@ -81,8 +83,25 @@ class Fetcher:
             self._used = time.monotonic()
 
 
+def _be_a_child() -> None:
+    """Give way to the worker, and end with it, however it ends."""
+    os.nice(NICENESS)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _approval(settings: Settings, task: str, version: int, into: Path) -> None:
     _registry(settings).fetch_approval(task, version, into)
+
+
+def _trial(settings: Settings, task: str, version: int, into: Path) -> None:
+    _registry(settings).fetch_trial(task, version, into)
 
 
 def _model(settings: Settings, task: str, version: int, into: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Protocol
@@ -29,6 +28,7 @@ from serving.http import (
     read_body,
     unless_gone,
 )
+from serving.ids import new_id
 from serving.metrics import Metrics
 from undertone.errors import UndertoneError
 from undertone.text import repair
@@ -150,7 +150,7 @@ class Gateway:
             query=scope.get("query_string", b"").decode("latin-1"),
             headers=headers,
             received_at=now(),
-            request_id=given if given.isprintable() and given else uuid.uuid4().hex,
+            request_id=given if given.isprintable() and given else new_id(),
             deadline=asyncio.get_running_loop().time() + budget,
             peer=(scope.get("client") or ("",))[0],
         )

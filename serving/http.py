@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -203,19 +202,26 @@ async def _within(receive: Receive, seconds: float) -> Any:
 
 async def unless_gone(work: Awaitable[Answer], receive: Receive) -> Answer:
     """What `work` gives, or `Gone` as soon as the client hangs up: its messages then leave the queue."""
-    doing = asyncio.ensure_future(work)
-    listening = asyncio.ensure_future(receive())
+    waiting = asyncio.current_task()
+    gone = False
+
+    async def listen() -> None:
+        nonlocal gone
+        await receive()  # after the whole body, all that can come is the end of the connection
+        gone = True
+        if waiting is not None:
+            waiting.cancel()
+
+    listener = asyncio.ensure_future(listen())
     try:
-        await asyncio.wait((doing, listening), return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            return doing.result()
-        raise Gone
+        return await work
+    except asyncio.CancelledError:
+        if not gone or waiting is None:
+            raise
+        waiting.uncancel()
+        raise Gone from None
     finally:
-        for task in (doing, listening):
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        listener.cancel()
 
 
 def headers_of(scope: Scope) -> dict[str, str]:

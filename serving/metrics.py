@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "undertone_requests", "requests by path and HTTP status", ["path", "status"], registry=self.registry
         )
@@ -44,21 +46,33 @@ class Metrics:
         self.refusals = Counter(
             "undertone_model_refusals", "versions that were not put into service", ["task"], registry=self.registry
         )
+        self.trial = Gauge(
+            "undertone_trial_version", "version on trial, 0: none", ["task", "kind"], registry=self.registry
+        )
+        self.trial_messages = Counter(
+            "undertone_trial_messages", "messages of trials: agreed, disagreed, error, dropped",
+            ["task", "kind", "outcome"], registry=self.registry,
+        )  # fmt: skip
         self.backlog = Gauge(
             "undertone_store_backlog_messages", "scored messages not yet in the store", registry=self.registry
         )
 
     def seen(self, path: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
-        self.requests.labels(path, str(status)).inc()
-        self.latency.labels(path).observe(seconds)
+        counted = self._counted.get((path, status))
+        if counted is None:
+            counted = self._counted[path, status] = (
+                self.requests.labels(path, str(status)),
+                self.latency.labels(path),
+            )
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     def scored(self, items: Sequence[ScoredMessage]) -> None:
         """Count messages and their labels."""
         self.messages.inc(len(items))
-        for item in items:
-            for answer in item.predictions:
-                self.labels.labels(answer.task, answer.label).inc()
+        for (task, label), count in Counts((a.task, a.label) for item in items for a in item.predictions).items():
+            self.labels.labels(task, label).inc(count)
 
     def page(self) -> bytes:
         """The text format of Prometheus."""

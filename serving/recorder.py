@@ -33,7 +33,7 @@ log = logging.getLogger("undertone.serving")
 
 ROWS = 500
 SEGMENT_BYTES = 16_000_000
-PAUSE_S = 0.2
+PAUSE_S = 0.5
 RETRY_S = 1.0
 #: Seconds that a new worker leaves the store alone, unless it has something for it.
 SETTLE_S = 2.0
@@ -57,6 +57,7 @@ class Recorder:
         self._owner: TextIOWrapper | None = None
         self._guard = threading.Lock()
         self._segment: int | None = None
+        self._segment_bytes = 0
         self._segment_path = self._folder
         self._backlog = 0
         self._store: Store | None = None
@@ -83,14 +84,14 @@ class Recorder:
         lines = b"".join(encode(item) for item in scored)
         with self._guard:
             segment = self._open_segment()
-            start = os.fstat(segment).st_size
             written = os.write(segment, lines)
             if written != len(lines):  # a full disk can take a part: take it back, so that no torn line stays
-                os.ftruncate(segment, start)
+                os.ftruncate(segment, self._segment_bytes)
                 raise OSError(28, "no space left on device", str(self._segment_path))
+            self._segment_bytes += written
             self._count(len(scored))
             self._appended.set()
-            if start + written >= SEGMENT_BYTES:
+            if self._segment_bytes >= SEGMENT_BYTES:
                 self._close_segment()
 
     def stop(self, patience_s: float = 3.0) -> None:
@@ -116,7 +117,8 @@ class Recorder:
             self._claim()
         if self._segment is None:
             self._segment_path = self._folder / f"{uuid.uuid1().time:020d}.jsonl"
-            self._segment = os.open(self._segment_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._segment = os.open(self._segment_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            self._segment_bytes = 0
         return self._segment
 
     def _close_segment(self) -> None:

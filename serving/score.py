@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
+from serving.batcher import INLINE
 from serving.http import Answer, Call, Endpoint
 from serving.wire import parse, render
-from serving.worker import INLINE, Worker
+from serving.worker import Worker
 from undertone.records import Message, ScoredMessage
 from undertone.settings import Settings
 

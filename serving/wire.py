@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import orjson
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from serving.errors import NotJson, TooMany
+from serving.ids import new_id
 from undertone.errors import DataError
 from undertone.records import Message, ScoredMessage, utc
 from undertone.text import repair
@@ -242,7 +242,7 @@ def _message(item: MessageIn, index: int, received_at: datetime, max_chars: int)
             "text in every message", f"none in messages.{index}", "leave it out; nothing of this request was scored"
         )
     return Message(
-        id=repair(item.id) if item.id is not None else str(uuid.uuid4()),
+        id=repair(item.id) if item.id is not None else new_id(),
         text=text,
         channel=_plain(item.channel),
         segment=_plain(item.segment),
