@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import drift, feedback, keys, ledger, models, reviews, trials
+from flows.commands import apikeys, drift, feedback, keys, ledger, models, reviews, trials
 
 DRIFT_FOUND = 3
 STOPPED = 130
@@ -27,6 +27,7 @@ app = typer.Typer(
 models.app.add_typer(trials.app)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(apikeys.app, name="apikeys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(drift.app, name="drift")
 app.add_typer(feedback.app, name="feedback")

@@ -97,7 +97,7 @@ def send(messages: Sequence[dict[str, Any]], url: str, title: str = "score") -> 
     started = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        httpx.Client(base_url=url, timeout=60) as client,
+        httpx.Client(base_url=url, timeout=60, headers=_key()) as client,
         ThreadPoolExecutor(CLIENTS) as pool,
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):
@@ -141,6 +141,12 @@ def text(result: dict[str, Any]) -> str:
 
 def _chunks(messages: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
     return (messages[start : start + CHUNK] for start in range(0, len(messages), CHUNK))
+
+
+def _key() -> dict[str, str]:
+    """The settings' API key, as a header; none where there is none."""
+    key = get_settings().worker_api_key
+    return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
 
 
 def _post(client: httpx.Client, chunk: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | str:

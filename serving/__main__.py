@@ -8,6 +8,7 @@ import sys
 
 import uvicorn
 
+from serving import access
 from serving.app import create_app
 from serving.patience import PatientProtocol
 from undertone.settings import get_settings
@@ -26,6 +27,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("mlflow", "alembic", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if (open_door := access.warning(settings)) is not None:
+        log.warning(open_door)
     config = uvicorn.Config(
         create_app(settings),
         http=PatientProtocol,
@@ -33,6 +36,8 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         access_log=False,
+        # the peer stays who holds the connection: `serving.access` trusts a proxy by its own address
+        proxy_headers=False,
         log_config=None,
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=KEEP_ALIVE_S,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving import mlflow_protocol, open_inference, openapi, pages
+from serving.access import Access
 from serving.gateway import Gateway
 from serving.http import Route, Routes
 from serving.score import score
@@ -29,6 +30,7 @@ def create_app(settings: Settings) -> Gateway:
         worker.metrics,
         max_body_bytes=settings.max_body_bytes,
         budget_s=settings.latency_budget_seconds,
+        admission=Access(settings, worker.metrics),
     )
 
 

@@ -87,6 +87,10 @@ class NoModel(Later):
     """No task has a version that may serve."""
 
 
+class NoKeys(Later):
+    """The file of API keys cannot be read, so nobody can be let in."""
+
+
 class NoRoom(Later):
     """Scored messages cannot be written to disk; none of the request was accepted."""
 

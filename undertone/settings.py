@@ -10,12 +10,14 @@ import json
 import os
 import re
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from undertone.errors import ConfigError
 from undertone.tasks import TASKS, GatePolicy
 
 
@@ -74,6 +76,22 @@ class Settings(BaseSettings):
     invocations_task: str = Field(
         "sentiment", description="task that MLflow's `/invocations` answers for, unless asked"
     )
+    api_keys: Path | None = Field(
+        None, description="file of API keys (`undertone apikeys`); empty: state_dir/keys/api_keys.json"
+    )
+    require_api_key: bool = Field(
+        False, description="let nobody in without an API key, also while there are none; with keys that is so anyway"
+    )
+    proxy_identity_header: str = Field(
+        "", description="header in which a reverse proxy names the person, as X-Forwarded-User; asked of everyone"
+    )
+    proxy_addresses: tuple[str, ...] = Field(
+        (), description="addresses or networks of the proxies whose word on that header counts"
+    )
+    rate_limit: str = Field(
+        "", description="requests of one caller, as 200/second; a key may have its own; empty: no limit"
+    )
+    worker_api_key: SecretStr | None = Field(None, description="API key with which `undertone replay` calls the worker")
     engine_threads: int = Field(0, ge=0, description="threads of the scoring engine; 0: one per core, at most four")
 
     # the console
@@ -122,6 +140,20 @@ class Settings(BaseSettings):
         if task not in TASKS:
             raise ValueError(f"unknown task {task!r}; expected one of {', '.join(TASKS)}")
         return task
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _known_rate(cls, rate: str) -> str:
+        if rate:
+            check_rate(rate)
+        return rate
+
+    @field_validator("proxy_addresses")
+    @classmethod
+    def _known_networks(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            ip_network(address, strict=False)
+        return addresses
 
     @field_validator("gate")
     @classmethod
@@ -183,14 +215,20 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """Environment that gives a child process these same settings, and keeps its libraries quiet and local."""
-        # a passphrase stays with the process that it was given to
-        values: dict[str, Any] = self.model_dump(exclude_none=True, exclude={"passphrase"})
+        # a secret stays with the process that it was given to
+        values: dict[str, Any] = self.model_dump(exclude_none=True, exclude={"passphrase", "worker_api_key"})
         own = {f"UNDERTONE_{name.upper()}": _as_text(value) for name, value in values.items()}
         return own | {
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
             "PREFECT_HOME": str(self.state_dir / "prefect"),
             **QUIET,
         }
+
+
+def check_rate(rate: str) -> None:
+    """Raise `ConfigError` unless `rate` is a number of requests in a time."""
+    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", rate):
+        raise ConfigError("a rate such as 200/second, 5000/minute, /hour or /day", repr(rate[:50]), "write it so")
 
 
 def _changed(task: str, changes: dict[str, Any]) -> GatePolicy:

@@ -1,5 +1,7 @@
 """Open Inference Protocol, version 2: Triton's own client, and requests written by hand after the specification."""
 
+import json
+
 import numpy as np
 import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
@@ -108,9 +110,8 @@ def test_the_specifications_own_json(desk):
     }
     answer = desk.served.client.post("/v2/models/sentiment/infer", json=body).json()
     assert set(answer) == {"model_name", "model_version", "id", "parameters", "outputs"}
-    assert answer["outputs"] == [
-        {"name": "label", "datatype": "BYTES", "shape": [2], "data": [one["label"] for one in said(desk, texts=["good", "bad"])]}
-    ]  # fmt: skip
+    labels = [one["label"] for one in said(desk, texts=["good", "bad"])]
+    assert answer["outputs"] == [{"name": "label", "datatype": "BYTES", "shape": [2], "data": labels}]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,8 @@ def test_bad_requests_are_400_in_one_string(desk, body, expected):
 
 @pytest.mark.parametrize("data", [b"\x05\x00\x00\x00good", b"\x01\x00", b"\x02\x00\x00\x00\xff\xff"])
 def test_broken_binary_data_is_named(desk, data):
-    head = f'{{"inputs": [{{"name": "text", "shape": [1], "datatype": "BYTES", "parameters": {{"binary_data_size": {len(data)}}}}}]}}'
+    text = {"name": "text", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(data)}}
+    head = json.dumps({"inputs": [text]})
     headers = {"Inference-Header-Content-Length": str(len(head))}
     answer = desk.served.client.post("/v2/models/sentiment/infer", content=head.encode() + data, headers=headers)
     assert answer.status_code == 400
