@@ -13,6 +13,8 @@ from serving.app import create_app
 from serving.patience import PatientProtocol
 from undertone.settings import get_settings
 
+log = logging.getLogger("undertone.serving")
+
 #: Seconds that requests under way may still take after a stop was asked for. What they scored so far is on disk anyway.
 DRAIN_S = 20
 
