@@ -9,9 +9,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,22 @@ def _compare(server: Server, place: Place, trial: Trial) -> tuple[int, int]:
 
 def _elsewhere(act: Callable[[Plan], Any], plan: Plan) -> Any:
     """Run the client in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(act, plan).result()
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    client = context.Process(target=_play, args=(sending, act, plan))
+    client.start()
+    sending.close()
+    try:
+        return receiving.recv()
+    finally:
+        receiving.close()
+        client.join(1)
+        client.terminate()
+        client.join()
+
+
+def _play(sending: Connection, act: Callable[[Plan], Any], plan: Plan) -> None:
+    sending.send(act(plan))
 
 
 def _last_line(log: Path) -> str:
