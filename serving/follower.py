@@ -1,4 +1,5 @@
-"""Follows the champion alias: a newly approved version is fetched, verified, loaded and put into service.
+"""Follows the champion alias: a newly approved version is fetched, verified, loaded and put into service. Trials are
+followed beside it (`serving.trial_follower`).
 
 The alias only says where to look. A version comes into service when an approver signed its bytes and the order to serve
 it, when the ledger names it as the champion, and when its order is not older than one that served before. Whatever goes
@@ -11,7 +12,7 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from serving.fetching import Fetcher
 from serving.metrics import Metrics
 from serving.model_slot import ModelSlot, Served
+from serving.trial_follower import TrialFollower
 from undertone import signing
 from undertone.aliases import Aliases, aliases
 from undertone.errors import UndertoneError, VerificationError
@@ -54,12 +56,15 @@ class Follower:
     What it needs to look is imported in the thread, so a worker with good copies on disk answers before that.
     """
 
-    def __init__(self, settings: Settings, slots: Mapping[str, ModelSlot], metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, slots: Mapping[str, ModelSlot], metrics: Metrics, begin_trial: Callable[[], None]
+    ) -> None:
         self._settings = settings
         self._slots = slots
         self._metrics = metrics
         self._aliases: Aliases | None = None
         self._fetcher = Fetcher(settings)
+        self._trials = TrialFollower(settings, self._fetcher, metrics, begin_trial)
         self._ledger: Ledger | None = None
         self._refused: dict[str, _Refused] = {}
         self._looks = 0
@@ -105,7 +110,12 @@ class Follower:
         self._fetcher.stop()
 
     def look(self) -> None:
-        """One look at every alias. Never raises: the last good versions serve on, `problem` says what is wrong."""
+        """One look at every alias and trial. Never raises: what serves serves on, `problem` says what is wrong."""
+        self._look_at_champions()
+        if not self._stopping.is_set():
+            self._look_at_trials()
+
+    def _look_at_champions(self) -> None:
         try:
             registry = self._aliases = self._aliases or aliases(self._settings)
             for slot in self._slots.values():
@@ -124,6 +134,15 @@ class Follower:
             if self.problem:
                 log.warning("MLflow answers again")
             self.problem = None
+
+    def _look_at_trials(self) -> None:
+        """The ledger alone says what is on trial. Where it does not answer, trials go on, and the recorder says so."""
+        try:
+            self._trials.look(self._open_ledger(), self._slots.values())
+        except UndertoneError as error:
+            log.debug("the trials cannot be followed: %s", error)
+        except Exception:  # the thread's edge, as above
+            log.exception("the trials cannot be followed")
 
     def _report(self, error: UndertoneError, cause: Exception | None = None) -> None:
         if self.problem is None:
@@ -169,10 +188,7 @@ class Follower:
             VerificationError: it names another one.
             StoreError: it cannot be read: what serves serves on.
         """
-        from undertone.ledger import Ledger
-        from undertone.store import Store
-
-        ledger = self._ledger = self._ledger or Ledger(Store.open(self._settings, timeout_s=5))
+        ledger = self._open_ledger()
         row = ledger.champion(task)
         if row is None or row.version != version:
             raise VerificationError(
@@ -181,6 +197,13 @@ class Follower:
                 f"the alias was moved by hand: `undertone models approve {task} {version}`, or move it back",
             )
         return ledger
+
+    def _open_ledger(self) -> Ledger:
+        from undertone.ledger import Ledger
+        from undertone.store import Store
+
+        self._ledger = self._ledger or Ledger(Store.open(self._settings, timeout_s=5))
+        return self._ledger
 
     def _check_order(self, slot: ModelSlot, order: Order, ledger: Ledger) -> None:
         """An order is the newest one: by the ledger, and by what served here before.

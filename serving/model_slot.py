@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from undertone import signing
 from undertone.engine import Engine
@@ -25,6 +25,9 @@ from undertone.keys import Trust
 from undertone.model_folder import MODEL
 from undertone.signing import ORDER, SIGNATURE, Order, Statement
 from undertone.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from serving.challenger import Challenger, NoTrial
 
 POINTER = "current.json"
 STAGING = "staging"
@@ -89,6 +92,7 @@ class ModelSlot:
         self.threads = threads
         self.served: Served | None = None
         self.refusal: Refusal | None = None
+        self.trial: Challenger | NoTrial | None = None
         self._told: set[tuple[int | None, str]] = set()
 
     def pointer(self) -> Pointer | None:
@@ -124,14 +128,27 @@ class ModelSlot:
             UndertoneError: the copy cannot be read just now.
         """
         model = folder / MODEL
-        try:
+        with self.reading(folder):
             statement = signing.verify(model, folder / SIGNATURE, self.trust, self.spec.name, version)
             order = signing.read_order(folder / ORDER, self.spec.name, version)
             signing.verify_order(order, statement, self.trust)
             approver = self.trust.approver(statement.approver)
-            engine = Engine(model, self.threads)
-            self._check_labels(engine)
-            engine.smoke()
+            engine = self.open_engine(model)
+        fingerprint = approver.fingerprint if approver else ""
+        return Served(version, origin, engine, datetime.now(UTC), folder, statement, order, fingerprint)
+
+    def open_engine(self, model: Path) -> Engine:
+        """The engine of a verified folder, with this task's labels, tried once."""
+        engine = Engine(model, self.threads)
+        self._check_labels(engine)
+        engine.smoke()
+        return engine
+
+    @contextmanager
+    def reading(self, folder: Path) -> Iterator[None]:
+        """Whatever goes wrong with a copy in the block comes out as an `UndertoneError`."""
+        try:
+            yield
         except UndertoneError:
             raise
         except OSError as error:
@@ -142,8 +159,6 @@ class ModelSlot:
             raise VerificationError(
                 f"a model of {self.spec.name} that scores", f"{type(error).__name__}: {error}", "train the model again"
             ) from error
-        fingerprint = approver.fingerprint if approver else ""
-        return Served(version, origin, engine, datetime.now(UTC), folder, statement, order, fingerprint)
 
     def copies(self) -> list[tuple[int, int, Path]]:
         """Serial, version and folder of every copy on disk, the newest order first; a copy without one is left out."""
@@ -256,7 +271,7 @@ class ModelSlot:
 
     def state(self) -> dict[str, Any]:
         """What serves and what was refused, for `/readyz`."""
-        served, refusal = self.served, self.refusal
+        served, refusal, trial = self.served, self.refusal, self.trial
         return {
             "version": served.version if served else None,
             "digest": served.digest if served else None,
@@ -266,4 +281,5 @@ class ModelSlot:
             else None,
             "since": served.since.isoformat() if served else None,
             "refused": {"version": refusal.version, "at": refusal.at.isoformat(), **refusal.error} if refusal else None,
+            "trial": trial.state() if trial else None,
         }

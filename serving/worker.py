@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,27 +14,16 @@ from serving.errors import NoModel, NoRoom
 from serving.final_sentiment import decide
 from serving.follower import Follower
 from serving.metrics import Metrics
-from serving.model_slot import ModelSlot, Served
+from serving.model_slot import ModelSlot
 from serving.recorder import Recorder
-from undertone.engine import Tokens
+from serving.scoring import Answer, Scorer
+from serving.shadow import Shadow
 from undertone.keys import Trust
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
-from undertone.shares import in_share
 from undertone.tasks import TASKS
 
 log = logging.getLogger("undertone.serving")
-
-#: Messages of a request that are joined and written in the event loop; more go to a thread, so others are not held up.
-INLINE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    served: Served
-    probabilities: tuple[float, ...]
-    embedding: bytes | None
-    truncated: bool
 
 
 class Worker:
@@ -49,8 +37,10 @@ class Worker:
             for name, spec in TASKS.items()
         }
         self.recorder = Recorder(settings, self.metrics)
-        self.follower = Follower(settings, self.slots, self.metrics)
-        self.batcher = Batcher(self._score, self.metrics, lanes=settings.threads)
+        self.shadow = Shadow(lambda: self.batcher.idle, self.metrics)
+        scorer = Scorer(self.slots, self.shadow, self.metrics, settings.embedding_share)
+        self.batcher = Batcher(scorer.score, self.metrics, settle=self._settle, lanes=settings.threads)
+        self.follower = Follower(settings, self.slots, self.metrics, self.shadow.start)
         #: Label words of each task, in the order of its probabilities.
         self.labels = {name: slot.spec.labels for name, slot in self.slots.items()}
 
@@ -64,6 +54,7 @@ class Worker:
         """Finish what was accepted, write it down, end."""
         self.follower.stop()
         await self.batcher.stop()
+        self.shadow.stop()
         self.recorder.stop()
 
     @property
@@ -98,10 +89,8 @@ class Worker:
         """
         if not self.ready:
             raise self.no_model()
-        answers = await self.batcher.submit(messages, deadline, passage)
-        if len(messages) <= INLINE:
-            return self._finish(messages, answers)
-        return await asyncio.to_thread(self._finish, messages, answers)
+        scored: list[ScoredMessage] = await self.batcher.submit(messages, deadline, passage)
+        return scored
 
     def no_model(self) -> NoModel:
         """Why nothing can be scored."""
@@ -112,55 +101,33 @@ class Worker:
             "train and approve one: `undertone train TASK`, `undertone models approve TASK VERSION`",
         )
 
-    def _finish(self, messages: Sequence[Message], answers: Sequence[dict[str, _Answer]]) -> list[ScoredMessage]:
+    def _settle(
+        self, requests: Sequence[tuple[Sequence[Message], list[dict[str, Answer]]]]
+    ) -> list[list[ScoredMessage]]:
+        """Join, write to disk and count what is complete, in one write; each request's part of it."""
         scored_at = datetime.now(UTC)
-        scored = [self._join(message, answer, scored_at) for message, answer in zip(messages, answers, strict=True)]
+        scored = [
+            [self._join(message, answer, scored_at) for message, answer in zip(messages, answers, strict=True)]
+            for messages, answers in requests
+        ]
+        every = [item for items in scored for item in items]
         try:
-            self.recorder.append(scored)
+            self.recorder.append(every)
         except OSError as error:
             log.error("scored messages cannot be written to the spool: %s", error)
             raise NoRoom("room on disk for scored messages", str(error), "free some, then send it again") from error
-        self.metrics.scored(scored)
+        self.metrics.scored(every)
         return scored
 
-    def _score(self, messages: Sequence[Message], alone: bool) -> list[dict[str, _Answer]]:
-        """All tasks' answers for each message of a batch; in a lane's thread.
-
-        A slot is read once, so a swap in between changes nothing. Models that read texts alike share one tokenisation.
-        """
-        texts = [message.text for message in messages]
-        kept = [in_share(message.id, self.settings.embedding_share) for message in messages]
-        rows: list[dict[str, _Answer]] = [{} for _ in messages]
-        read: dict[str, Tokens] = {}
-        for name, slot in self.slots.items():
-            served = slot.served
-            if served is None:
-                continue
-            engine = served.engine
-            tokens = read.get(engine.tokenizer_key)
-            if tokens is None:
-                tokens = read[engine.tokenizer_key] = engine.tokenize(texts)
-            logits, embeddings = engine.run(tokens.ids, alone=alone)
-            probabilities = engine.probabilities(logits).tolist()
-            halves = embeddings.astype("<f2")
-            for index, row in enumerate(rows):
-                row[name] = _Answer(
-                    served,
-                    tuple(probabilities[index]),
-                    halves[index].tobytes() if kept[index] else None,
-                    tokens.truncated[index],
-                )
-        return rows
-
-    def _join(self, message: Message, answers: dict[str, _Answer], scored_at: datetime) -> ScoredMessage:
+    def _join(self, message: Message, answers: dict[str, Answer], scored_at: datetime) -> ScoredMessage:
         predictions = tuple(
             Prediction(
                 message_id=message.id,
                 task=name,
-                label=answer.served.engine.labels[answer.probabilities.index(max(answer.probabilities))],
+                label=answer.model.engine.labels[answer.probabilities.index(max(answer.probabilities))],
                 probabilities=answer.probabilities,
-                model_version=answer.served.version,
-                model_digest=answer.served.digest,
+                model_version=answer.model.version,
+                model_digest=answer.model.digest,
                 scored_at=scored_at,
                 embedding=answer.embedding,
             )
