@@ -122,19 +122,32 @@ def manifest(folder: Path) -> dict[str, str]:
     Raises:
         VerificationError: the folder is missing or holds a symbolic link.
     """
+    hashed: dict[str, str] = {}
+    for name, path in files(folder).items():
+        if name != STATEMENT:
+            with path.open("rb") as stream:
+                hashed[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashed
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Every file under `folder` by its POSIX path, sorted.
+
+    Raises:
+        VerificationError: the folder is missing or holds a symbolic link.
+    """
     if not folder.is_dir():
         raise VerificationError("a model folder", f"nothing at {folder}", "download the version again")
-    files: dict[str, str] = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise VerificationError(
                 "plain files in a model folder", f"a symbolic link, {name}", "train the model again"
             )
-        if path.is_file() and name != STATEMENT:
-            with path.open("rb") as stream:
-                files[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return files
+        if path.is_file():
+            found[name] = path
+    return found
 
 
 def digest(files: dict[str, str]) -> str:

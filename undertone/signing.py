@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from undertone.errors import ConfigError, VerificationError
 from undertone.identity import Signer
 from undertone.keys import Key, Trust, load_public, unlock
-from undertone.model_folder import STATEMENT, ModelCardData, digest, manifest, refuse_code
+from undertone.model_folder import STATEMENT, ModelCardData, digest, files, manifest, refuse_code
 from undertone.tasks import TrialKind, TrialPolicy
 
 SIGNATURE = "approval.sig"
@@ -190,6 +190,7 @@ def _verify(folder: Path, signature: Path, trust: Trust, task: str, version: int
     from model_signing import verifying
 
     refuse_code(folder)
+    files(folder)
     try:
         statement = kind.model_validate_json((folder / STATEMENT).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
@@ -198,7 +199,6 @@ def _verify(folder: Path, signature: Path, trust: Trust, task: str, version: int
         raise _refused(
             task, version, f"an approval of {task} {version}", f"one of {statement.task} {statement.version}"
         )
-    _check_digest(folder, statement)
     key = _approver(trust, statement.approver, task, version)
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=key.path).verify(folder, signature)
@@ -206,6 +206,7 @@ def _verify(folder: Path, signature: Path, trust: Trust, task: str, version: int
         raise _refused(
             task, version, f"the signature of {statement.approver}", f"{type(error).__name__}: {error}"
         ) from error
+    _check_signed(folder, signature, statement)
     _check_lineage(folder, statement)
     check_duties(statement, trust)
     return statement
@@ -324,6 +325,28 @@ def _check_digest(folder: Path, statement: Statement) -> None:
     if found != statement.manifest_sha256:
         raise _refused(
             statement.task, statement.version, f"files with digest {statement.manifest_sha256[:12]}", f"{found[:12]}"
+        )
+
+
+def _check_signed(folder: Path, signature: Path, statement: Statement) -> None:
+    """The files that `signature`, which holds, speaks of are those of the statement, and all that there are.
+
+    Their digests are read from the signature, which was just checked against their bytes: hashing hundreds of megabytes
+    once more would double the time in which a worker starts.
+    """
+    payload = json.loads(base64.b64decode(json.loads(signature.read_text(encoding="utf-8"))["dsseEnvelope"]["payload"]))
+    signed = {item["name"]: str(item["digest"]) for item in payload["predicate"]["resources"]}
+    there = set(files(folder)) - {STATEMENT}
+    signed.pop(STATEMENT, None)
+    if there != set(signed):
+        odd = sorted(there ^ set(signed))
+        raise _refused(statement.task, statement.version, "the files that were signed and no other", ", ".join(odd[:5]))
+    if digest(signed) != statement.manifest_sha256:
+        raise _refused(
+            statement.task,
+            statement.version,
+            f"files with digest {statement.manifest_sha256[:12]}",
+            f"{digest(signed)[:12]}",
         )
 
 
