@@ -11,6 +11,7 @@ import uvicorn
 from serving import access
 from serving.app import create_app
 from serving.patience import PatientProtocol
+from serving.telemetry import configure_logging
 from undertone.settings import get_settings
 
 log = logging.getLogger("undertone.serving")
@@ -26,9 +27,7 @@ KEEP_ALIVE_S = 75
 def main() -> int:
     """Serve until told to stop."""
     settings = get_settings()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for noisy in ("mlflow", "alembic", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    configure_logging(settings)
     if (open_door := access.warning(settings)) is not None:
         log.warning(open_door)
     config = uvicorn.Config(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving import mlflow_protocol, open_inference, openapi, pages
+from serving import mlflow_protocol, open_inference, openapi, pages, telemetry
 from serving.access import Access
 from serving.gateway import Gateway
 from serving.http import Route, Routes
@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> Gateway:
         max_body_bytes=settings.max_body_bytes,
         budget_s=settings.latency_budget_seconds,
         admission=Access(settings, worker.metrics),
+        observers=telemetry.observers(settings),
     )
 
 

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
         "", description="requests of one caller, as 200/second; a key may have its own; empty: no limit"
     )
     worker_api_key: SecretStr | None = Field(None, description="API key with which `undertone replay` calls the worker")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="what the worker logs: text, or one JSON object a line and one line a request"
+    )
+    traces: Literal["auto", "off", "console", "otlp"] = Field(
+        "auto", description="OpenTelemetry traces; auto: OTLP where OTEL_EXPORTER_OTLP_ENDPOINT is set, else none"
+    )
     engine_threads: int = Field(0, ge=0, description="threads of the scoring engine; 0: one per core, at most four")
 
     # the console
