@@ -12,10 +12,10 @@ export DO_NOT_TRACK = 1
 SUITES ?= tests/e2e tests/integration tests/unit
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help install demo up test test-fast check docs format lock clean
+.PHONY: help install demo up test test-fast check docs format lock deploy-check spark-check clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,6 +56,25 @@ docs: $(STAMP)  ## write the reference pages anew
 lock: $(STAMP)  ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --python-version 3.11 --quiet --output-file requirements.lock
+	for part in serving mlflow; do uv pip compile deploy/$$part.in --constraint requirements.lock --universal --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --python-version 3.11 --quiet --output-file deploy/$$part.lock || exit 1; done
+
+build/deploy-check/installed: deploy/checks.txt
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+deploy-check: build/deploy-check/installed  ## deploy/ by the validators of its formats
+	@PATH="$(CURDIR)/$(<D)/bin:$$PATH" deploy/check
+
+build/spark/installed: $(STAMP)
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --no-compile --disable-pip-version-check "pyspark==4.1.4"
+	@echo "import site; site.addsitedir('$(CURDIR)/$(VENV)/lib/python3.11/site-packages')" > $(@D)/lib/python3.11/site-packages/undertone.pth
+	@touch $@
+
+spark-check: build/spark/installed  ## a table scored on a local Spark (needs Java; installs 500 MB)
+	@OMP_NUM_THREADS=1 $(<D)/bin/python -m pytest -q tests/integration/examples
 
 clean:  ## remove everything that commands made (models, store, keys!) but the environment
 	rm -rf .undertone mlruns/mlflow.db* mlruns/artifacts
