@@ -1,9 +1,8 @@
-"""Acts of a person on a model version: approve, reject, try, roll back, freeze. Each leaves a row in the ledger.
+"""Acts of a person on a model version: approve, reject, roll back, freeze. Each leaves a row in the ledger.
 
 An approval downloads the registered bytes, checks that they are the ones the gate judged and that the approver did not
 train them, signs them and the order to serve them with the approver's key, keeps both in MLflow, writes the ledger and
-only then moves the alias. The serving worker trusts the signatures, not the alias. A trial is signed likewise and moves
-no alias.
+only then moves the alias. The serving worker trusts the signatures, not the alias.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from typing import Any, Literal
 from undertone import identity, signing, trials
 from undertone.card_description import APPROVAL_HEADING, description
 from undertone.engine import Engine
-from undertone.errors import ConfigError, DecisionError, UndertoneError
+from undertone.errors import DecisionError, UndertoneError
 from undertone.evidence import read_evidence
 from undertone.identity import Signer
 from undertone.keys import Trust
 from undertone.lease import hold
 from undertone.model_folder import CARD, MODEL, STATEMENT, ModelCardData, digest, manifest, refuse_code
 from undertone.records import LedgerEntry
-from undertone.signing import ORDER, SIGNATURE, Claim, Order, Statement, TrialOrder, TrialStatement
-from undertone.tasks import TrialKind, TrialPolicy, get_task
+from undertone.signing import ORDER, SIGNATURE, Claim, Order, Statement
+from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 
@@ -62,21 +61,21 @@ def approve(workspace: Workspace, task: str, version: int, act: Act, *, override
     """
     get_task(task)
     if override:
-        _need_reason(act, "an override", "`--override --reason '…'`")
-    signer = _approver(workspace, act)
-    _refuse_frozen(workspace, task)
+        need_reason(act, "an override", "`--override --reason '…'`")
+    signer = approver(workspace, act)
+    refuse_frozen(workspace, task)
     workspace.registry.get(task, version)
-    with _promoting(workspace, task), tempfile.TemporaryDirectory(prefix="undertone-approve-") as scratch:
+    with promoting(workspace, task), tempfile.TemporaryDirectory(prefix="undertone-approve-") as scratch:
         copy = Path(scratch)
         folder = workspace.registry.download(task, version, copy / MODEL)
         refuse_code(folder)
         card = ModelCardData.read(folder)
         manifest_sha256 = digest(manifest(folder))
-        gate = _gate_row(workspace, task, version, manifest_sha256, override)
+        gate = gate_row(workspace, task, version, manifest_sha256, override)
         text = _card_text(workspace, task, version, gate, act, override)
-        told = _told(workspace, task, version, card, manifest_sha256, gate.payload, act, override)
-        statement = Statement(**told, card_sha256=hashlib.sha256(text.encode()).hexdigest() if text else None)
-        _refuse_own(statement, workspace)
+        said = told(workspace, task, version, card, manifest_sha256, gate.payload, act, override)
+        statement = Statement(**said, card_sha256=hashlib.sha256(text.encode()).hexdigest() if text else None)
+        refuse_own(statement, workspace)
         signing.sign(folder, statement, signer, copy / SIGNATURE)
         signing.verify(folder, copy / SIGNATURE, Trust.of(workspace.settings), task, version)
         if text:
@@ -96,8 +95,8 @@ def reject(workspace: Workspace, task: str, version: int, act: Act) -> LedgerEnt
         DecisionError: it serves now (roll back instead), or no reason is given.
     """
     get_task(task)
-    _need_reason(act, "a rejection")
-    _approver(workspace, act)
+    need_reason(act, "a rejection")
+    approver(workspace, act)
     found = workspace.registry.get(task, version)
     if found.champion:
         raise DecisionError(
@@ -106,7 +105,7 @@ def reject(workspace: Workspace, task: str, version: int, act: Act) -> LedgerEnt
     entry = workspace.ledger.append("rejected", task, at=act.at, actor=act.actor, reason=act.reason, version=version)
     trial = trials.running(workspace.ledger, task)
     if trial is not None and trial.version == version:
-        _end(workspace, trial, act, f"the version was rejected: {act.reason}")
+        end_early(workspace, trial, act, f"the version was rejected: {act.reason}")
     workspace.registry.tag(task, version, {"undertone.rejected_by": act.actor})
     return entry
 
@@ -118,9 +117,9 @@ def rollback(workspace: Workspace, task: str, act: Act) -> LedgerEntry:
         DecisionError: there is none, or no reason is given.
     """
     get_task(task)
-    _need_reason(act, "a rollback")
-    signer = _approver(workspace, act)
-    with _promoting(workspace, task):
+    need_reason(act, "a rollback")
+    signer = approver(workspace, act)
+    with promoting(workspace, task):
         current = workspace.registry.champion_version(task)
         failures: list[str] = []
         for version in _approved_before(workspace, task, current):
@@ -142,111 +141,6 @@ def rollback(workspace: Workspace, task: str, act: Act) -> LedgerEntry:
     )
 
 
-def start_trial(
-    workspace: Workspace,
-    task: str,
-    version: int,
-    act: Act,
-    *,
-    kind: TrialKind,
-    share: float,
-    override: bool = False,
-    max_disagreement: float | None = None,
-) -> LedgerEntry:
-    """Let `version` score a share of the messages beside the champion: compared only, or answered to a few customers.
-
-    A trial of the same version that runs already gives way: its share grows, or a shadow becomes a canary.
-
-    Args:
-        kind: a shadow needs no verdict of the gate; a canary needs what an approval needs.
-        share: of the customers, 0 to 1.
-        override: a canary although the gate failed or a person rejected it; needs a reason.
-        max_disagreement: in place of the task's policy; a shadow goes on however much it disagrees.
-
-    Raises:
-        DecisionError: the gate did not pass it, the task is frozen or has no champion, another version is on trial, or
-            the actor trained it and duties are separated.
-        RegistryError: no such version, or MLflow is out of reach.
-        ConfigError: there is no key to sign with, or a share that cannot be.
-    """
-    policy = _trial_policy(task, kind, share, max_disagreement)
-    if override:
-        _need_reason(act, "an override", "`--override --reason '…'`")
-    signer = _approver(workspace, act)
-    _refuse_frozen(workspace, task)
-    workspace.registry.get(task, version)
-    with _promoting(workspace, task), tempfile.TemporaryDirectory(prefix="undertone-trial-") as scratch:
-        before = trials.running(workspace.ledger, task)
-        champion = _challenged(workspace, task, version, before)
-        copy = Path(scratch)
-        folder = workspace.registry.download(task, version, copy / MODEL)
-        refuse_code(folder)
-        manifest_sha256 = digest(manifest(folder))
-        gate = _trial_gate(workspace, task, version, kind, manifest_sha256, override)
-        verdict = gate.payload if gate else {}
-        card = ModelCardData.read(folder)
-        told = _told(workspace, task, version, card, manifest_sha256, verdict, act, override)
-        statement = TrialStatement(**told, purpose=kind)
-        _refuse_own(statement, workspace)
-        serial, head = workspace.ledger.head()
-        order = TrialOrder(
-            task=task,
-            version=version,
-            manifest_sha256=manifest_sha256,
-            kind=kind,
-            share=share,
-            champion=champion,
-            policy=policy,
-            serial=serial,
-            ledger_hash=head,
-            approver=signer.name,
-            at=act.at,
-            reason=act.reason,
-        ).sign(signer)
-        signing.sign(folder, statement, signer, copy / SIGNATURE)
-        signing.verify_trial(folder, copy / SIGNATURE, order, Trust.of(workspace.settings))
-        workspace.registry.put_trial(task, version, folder / STATEMENT, copy / SIGNATURE)
-        entry = workspace.ledger.append(
-            "trial_started",
-            task,
-            at=act.at,
-            actor=signer.name,
-            reason=act.reason,
-            version=version,
-            payload={
-                "manifest_sha256": manifest_sha256,
-                "order": order.model_dump(mode="json"),
-                "override": override,
-                "gate_row": gate.seq if gate else None,
-            },
-        )
-        if before is not None:
-            _end(workspace, before, act, f"a {kind} of {share:.0%} took its place (row {entry.seq})")
-    return entry
-
-
-def end_trial(workspace: Workspace, task: str, act: Act) -> LedgerEntry:
-    """End the trial of `task`: the champion answers everybody again.
-
-    Raises:
-        DecisionError: none runs, or no reason is given.
-    """
-    get_task(task)
-    _need_reason(act, "the end of a trial")
-    _approver(workspace, act)
-    trial = trials.running(workspace.ledger, task)
-    row = (
-        trials.end(workspace.ledger, trial, at=act.at, actor=act.actor, reason=act.reason, automatic=False)
-        if trial
-        else None
-    )
-    if row is None:
-        raise DecisionError(
-            f"a trial of {task!r}", "none that runs", f"`undertone models trial {task}` shows the last one"
-        )
-    return row
-
-
 def freeze(workspace: Workspace, task: str, act: Act) -> LedgerEntry:
     """Stop every promotion of `task`, automatic or by hand, until `unfreeze`. Rolling back stays possible.
 
@@ -254,8 +148,8 @@ def freeze(workspace: Workspace, task: str, act: Act) -> LedgerEntry:
         DecisionError: no reason is given.
     """
     get_task(task)
-    _need_reason(act, "a freeze")
-    _approver(workspace, act)
+    need_reason(act, "a freeze")
+    approver(workspace, act)
     return workspace.ledger.append("frozen", task, at=act.at, actor=act.actor, reason=act.reason)
 
 
@@ -266,8 +160,8 @@ def unfreeze(workspace: Workspace, task: str, act: Act) -> LedgerEntry:
         DecisionError: it is not frozen, or no reason is given.
     """
     get_task(task)
-    _need_reason(act, "lifting a freeze")
-    _approver(workspace, act)
+    need_reason(act, "lifting a freeze")
+    approver(workspace, act)
     if frozen(workspace, task) is None:
         raise DecisionError(f"a frozen task {task!r}", "one that is not", "nothing to do")
     return workspace.ledger.append("unfrozen", task, at=act.at, actor=act.actor, reason=act.reason)
@@ -347,11 +241,11 @@ def _promote(
     )
     workspace.registry.set_champion(task, version)
     if trial is not None:
-        _end(workspace, trial, act, f"version {version} was {kind.replace('_', ' ')} (row {entry.seq})")
+        end_early(workspace, trial, act, f"version {version} was {kind.replace('_', ' ')} (row {entry.seq})")
     return entry
 
 
-def _told(
+def told(
     workspace: Workspace,
     task: str,
     version: int,
@@ -380,73 +274,31 @@ def _told(
     }
 
 
-def _trial_policy(task: str, kind: TrialKind, share: float, max_disagreement: float | None) -> TrialPolicy:
-    policy = get_task(task).trial
-    most = policy.max_share if kind == "canary" else 1.0
-    if not 0 < share <= most:
-        raise ConfigError(
-            f"a share above 0 and of at most {most:g}",
-            f"{share:g}",
-            "for all customers, approve the version" if share > 0 else "`--share 0.05` is one customer in twenty",
-        )
-    if kind == "shadow":
-        return policy.model_copy(update={"max_disagreement": 1.0})  # it answers nobody: there is nothing to give back
-    if max_disagreement is None:
-        return policy
-    if not 0 <= max_disagreement <= 1:
-        raise ConfigError("a disagreement between 0 and 1", f"{max_disagreement:g}", "`--max-disagreement 0.3`")
-    return policy.model_copy(update={"max_disagreement": max_disagreement})
-
-
-def _challenged(workspace: Workspace, task: str, version: int, before: trials.Trial | None) -> int:
-    """The champion that a trial of `version` is compared with."""
-    row = workspace.ledger.champion(task)
-    if row is None or row.version is None:
-        raise DecisionError(
-            f"a champion of {task!r} to compare with", "none", f"approve one: `undertone models approve {task} VERSION`"
-        )
-    if row.version == version:
-        raise DecisionError("a version that does not serve", f"{task} {version}, the champion", "try another version")
-    if before is not None and before.version != version:
-        raise DecisionError(
-            f"no other trial of {task!r}",
-            f"one of version {before.version} since row {before.number}",
-            f"end it: `undertone models end-trial {task} --reason '…'`",
-        )
-    return row.version
-
-
-def _trial_gate(
-    workspace: Workspace, task: str, version: int, kind: TrialKind, manifest_sha256: str, override: bool
-) -> LedgerEntry | None:
-    """The gate's verdict on these bytes. A shadow may go without one, never with one on other bytes."""
-    gate = workspace.ledger.latest(task, ["gate"], version)
-    if kind == "shadow" and (gate is None or gate.payload.get("manifest_sha256") == manifest_sha256):
-        return gate
-    return _gate_row(workspace, task, version, manifest_sha256, override)
-
-
-def _end(workspace: Workspace, trial: trials.Trial, act: Act, reason: str) -> None:
+def end_early(workspace: Workspace, trial: trials.Trial, act: Act, reason: str) -> None:
+    """End a trial that another act makes pointless."""
     trials.end(workspace.ledger, trial, at=act.at, actor=act.actor, reason=reason, automatic=True)
 
 
 @contextmanager
-def _promoting(workspace: Workspace, task: str) -> Iterator[None]:
+def promoting(workspace: Workspace, task: str) -> Iterator[None]:
     """One promotion of a task at a time: their orders are numbered by the ledger."""
     with hold(workspace.store, f"promote {task}", seconds=60):
         yield
 
 
-def _approver(workspace: Workspace, act: Act) -> Signer:
+def approver(workspace: Workspace, act: Act) -> Signer:
+    """Who acts, proven; raises `ConfigError` or `DecisionError` where they are no approver."""
     return identity.approver(workspace.settings, act.actor, act.passphrase, act.mlflow_user)
 
 
-def _need_reason(act: Act, what: str, how: str = "`--reason '…'`") -> None:
+def need_reason(act: Act, what: str, how: str = "`--reason '…'`") -> None:
+    """Raises `DecisionError` where the act gives no reason."""
     if not act.reason.strip():
         raise DecisionError(f"a reason for {what}", "none", f"say why: {how}")
 
 
-def _refuse_frozen(workspace: Workspace, task: str) -> None:
+def refuse_frozen(workspace: Workspace, task: str) -> None:
+    """Raises `DecisionError` while the task is frozen."""
     row = frozen(workspace, task)
     if row is not None:
         raise DecisionError(
@@ -456,7 +308,7 @@ def _refuse_frozen(workspace: Workspace, task: str) -> None:
         )
 
 
-def _refuse_own(statement: Statement, workspace: Workspace) -> None:
+def refuse_own(statement: Statement, workspace: Workspace) -> None:
     """Duties, told as a decision: the worker asks the same of whatever is signed."""
     try:
         signing.check_duties(statement, Trust.of(workspace.settings))
@@ -504,7 +356,8 @@ def _plain(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\`*_{}[]()<>#+!|&" else character for character in text)
 
 
-def _gate_row(workspace: Workspace, task: str, version: int, manifest_sha256: str, override: bool) -> LedgerEntry:
+def gate_row(workspace: Workspace, task: str, version: int, manifest_sha256: str, override: bool) -> LedgerEntry:
+    """The gate's row that lets `version` pass, or that an override overrules; raises `DecisionError` without one."""
     gate = workspace.ledger.latest(task, ["gate"], version)
     rejected = workspace.ledger.latest(task, ["rejected"], version)
     row = workspace.ledger.champion(task)

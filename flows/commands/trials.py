@@ -23,12 +23,12 @@ def shadow(
     as_json: Json = False,
 ) -> None:
     """Let a version score a share of the messages, for comparison only: nobody gets its answers."""
-    from undertone import governance
+    from undertone import trial_acts
     from undertone.workspace import Workspace
 
     workspace = Workspace()
     by = act(workspace, reason, now)
-    tell(governance.start_trial(workspace, task, version, by, kind="shadow", share=share), as_json)
+    tell(trial_acts.start(workspace, task, version, by, kind="shadow", share=share), as_json)
 
 
 @app.command()
@@ -46,11 +46,11 @@ def canary(
     as_json: Json = False,
 ) -> None:
     """Let a version answer a share of the customers; errors or disagreement give them back to the champion."""
-    from undertone import governance
+    from undertone import trial_acts
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    entry = governance.start_trial(
+    entry = trial_acts.start(
         workspace,
         task,
         version,
@@ -66,11 +66,11 @@ def canary(
 @app.command("end-trial")
 def end_trial(task: Task, reason: Reason = "", now: Now = "", as_json: Json = False) -> None:
     """End a task's trial, with a reason: the champion answers everybody again."""
-    from undertone import governance
+    from undertone import trial_acts
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    tell(governance.end_trial(workspace, task, act(workspace, reason, now)), as_json)
+    tell(trial_acts.end(workspace, task, act(workspace, reason, now)), as_json)
 
 
 @app.command()

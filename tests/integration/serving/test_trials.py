@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from serving.trial import takes_part
-from undertone import governance, keys, trials
+from undertone import keys, trial_acts, trials
 from undertone.governance import Act
 from undertone.model_folder import GRAPH, MODEL, STATEMENT
 from undertone.records import LedgerEntry, Message
@@ -42,7 +42,7 @@ class Bench:
 
     def start(self, version: int, kind: Any, share: float, **how: Any) -> int:
         """Gives the trial's row in the ledger, once the worker tries it."""
-        row = governance.start_trial(self.workspace, "sentiment", version, act(), kind=kind, share=share, **how).seq
+        row = trial_acts.start(self.workspace, "sentiment", version, act(), kind=kind, share=share, **how).seq
         self.wait_tried(row)
         return row
 
@@ -83,7 +83,7 @@ class Bench:
             "trial_started", "sentiment", at=act().at, actor="ann", reason="", version=version, payload={"order": order}
         )
         refusal = self.wait_refused(row.seq)
-        governance.end_trial(self.workspace, "sentiment", act())
+        trial_acts.end(self.workspace, "sentiment", act())
         self.wait_gone()
         return refusal
 
@@ -162,7 +162,7 @@ def test_a_shadow_is_compared_and_changes_no_answer(bench: Bench) -> None:
     assert bench.workspace.store.by_version("sentiment", *EVER) == {1: 120}
     assert bench.trial()["figures"]["agreement"] == 0.0  # however much it differs, a shadow goes on
 
-    ended = governance.end_trial(bench.workspace, "sentiment", act())
+    ended = trial_acts.end(bench.workspace, "sentiment", act())
     bench.wait_gone()
     assert ended.payload["figures"]["compared"] == count
     assert bench.worker.metric("trial_version", **labels) == 0
@@ -242,7 +242,7 @@ def test_nothing_is_tried_that_nobody_signed(bench: Bench, tmp_path: Path) -> No
     trial = bench.running()
     assert trial is not None
     order = trial.row.payload["order"]
-    governance.end_trial(bench.workspace, "sentiment", act())
+    trial_acts.end(bench.workspace, "sentiment", act())
     bench.wait_gone()
     assert "older than row" in bench.forge(2, order)["found"]  # played back
 

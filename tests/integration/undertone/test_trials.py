@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from undertone import governance, signing, trials
+from undertone import governance, signing, trial_acts, trials
 from undertone.errors import ConfigError, DecisionError, VerificationError
 from undertone.governance import Act
 from undertone.keys import Trust
@@ -36,7 +36,7 @@ def start(
     workspace: Workspace, version: int = 2, kind: Any = "canary", share: float = 0.05, **more: Any
 ) -> LedgerEntry:
     act = more.pop("act", ACT)
-    return governance.start_trial(workspace, "sentiment", version, act, kind=kind, share=share, **more)
+    return trial_acts.start(workspace, "sentiment", version, act, kind=kind, share=share, **more)
 
 
 def running(workspace: Workspace) -> trials.Trial | None:
@@ -88,12 +88,12 @@ def test_a_canary_needs_what_an_approval_needs_and_a_shadow_does_not(
     with pytest.raises(DecisionError, match="a reason for an override"):
         start(challenged, failed, override=True, act=dataclasses.replace(ACT, reason=""))
     assert start(challenged, failed, override=True).payload["override"] is True
-    governance.end_trial(challenged, "sentiment", ACT)
+    trial_acts.end(challenged, "sentiment", ACT)
     with pytest.raises(DecisionError, match="no gate verdict"):
         start(challenged, unjudged)
     for version in (failed, unjudged):
         start(challenged, version, "shadow", 0.2)
-        governance.end_trial(challenged, "sentiment", ACT)
+        trial_acts.end(challenged, "sentiment", ACT)
     changed = register()
     (tmp_path / "model.onnx").write_bytes(b"other weights")
     challenged.registry.client.log_model_artifact(changed.model_id, str(tmp_path / "model.onnx"), "undertone")
@@ -117,7 +117,7 @@ def test_what_cannot_be_tried(challenged: Workspace, register: Callable[..., Mod
         start(challenged, third)
     register("sarcasm")
     with pytest.raises(DecisionError, match="a champion of 'sarcasm' to compare with"):
-        governance.start_trial(challenged, "sarcasm", 1, ACT, kind="shadow", share=0.1)
+        trial_acts.start(challenged, "sarcasm", 1, ACT, kind="shadow", share=0.1)
 
 
 def test_a_freeze_forbids_the_start_of_a_trial(challenged: Workspace) -> None:
@@ -144,7 +144,7 @@ def test_nobody_tries_what_they_trained(
 
 def test_a_person_ends_it_with_a_reason_and_the_figures_stay(challenged: Workspace) -> None:
     with pytest.raises(DecisionError, match="none that runs"):
-        governance.end_trial(challenged, "sentiment", ACT)
+        trial_acts.end(challenged, "sentiment", ACT)
     number = start(challenged).seq
     seen = Figures(compared=30, disagreed=3, slices={"channel=email": (30, 3)})
     for worker in ("one", "other", "one"):  # the newest of each worker counts
@@ -152,8 +152,8 @@ def test_a_person_ends_it_with_a_reason_and_the_figures_stay(challenged: Workspa
     assert trials.pooled(challenged.store, number) == seen + seen
     assert trials.pooled(challenged.store, number, without="one") == seen
     with pytest.raises(DecisionError, match="a reason for the end of a trial"):
-        governance.end_trial(challenged, "sentiment", dataclasses.replace(ACT, reason=" "))
-    row = governance.end_trial(challenged, "sentiment", LATER)
+        trial_acts.end(challenged, "sentiment", dataclasses.replace(ACT, reason=" "))
+    row = trial_acts.end(challenged, "sentiment", LATER)
     assert row.payload == {
         "trial": number,
         "automatic": False,
@@ -201,7 +201,7 @@ def test_a_promotion_a_rollback_and_a_rejection_end_it(
 
 def test_a_started_row_that_is_played_back_is_refused(challenged: Workspace) -> None:
     first = start(challenged)
-    governance.end_trial(challenged, "sentiment", ACT)
+    trial_acts.end(challenged, "sentiment", ACT)
     for payload in (first.payload, {}, {"order": {**first.payload["order"], "version": 1}}):
         challenged.ledger.append(
             "trial_started", "sentiment", at=ACT.at, actor="ann", reason="", version=2, payload=payload
@@ -210,4 +210,4 @@ def test_a_started_row_that_is_played_back_is_refused(challenged: Workspace) -> 
         assert trial is not None
         with pytest.raises(VerificationError):
             trials.check_order(challenged.ledger, trial, trial.order())
-        governance.end_trial(challenged, "sentiment", ACT)  # a forged trial can be ended, too
+        trial_acts.end(challenged, "sentiment", ACT)  # a forged trial can be ended, too
