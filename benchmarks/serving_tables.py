@@ -41,9 +41,11 @@ def report(results: dict[str, Any]) -> str:
     parts = [_machine(results), _throughput(results), _latency(results), _costs(results)]
     failed = [row for row in results["servers"] if row.get("failed")]
     if failed:
-        parts.append("Not measured:\n\n" + _table(["server", "why"], [[row["title"], row["failed"]] for row in failed]))
+        parts.append(
+            "Not measured:\n\n" + _table(["server", "why"], [[row["title"], row["failed"]] for row in failed], words=2)
+        )
     parts += [_engine(results), _tasks(results), _ratios(results)]
-    parts.append(_table(["goal", "found", ""], [goal.row() for goal in goals(results)]))
+    parts.append(_table(["goal", "found", ""], [goal.row() for goal in goals(results)], words=3))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -211,6 +213,7 @@ def _costs(results: dict[str, Any]) -> str:
     heads = [
         "server",
         "version",
+        "batching",
         "CPU s per 1,000 at c1",
         "at c32",
         "memory MB",
@@ -226,6 +229,7 @@ def _costs(results: dict[str, Any]) -> str:
         rows.append([
             _name(row),
             row.get("version", ""),
+            row["batching"] or "none",
             *(f"{phase['server_cpu_per_1000']:.1f}" if phase and phase["server_cpu_per_1000"] else "" for phase in cpu),
             f"{row['memory_mb']:.0f}" if "memory_mb" in row else "",
             str(row.get("processes", "")),
@@ -239,7 +243,7 @@ def _costs(results: dict[str, Any]) -> str:
         "started once before (*first start*), so its files and bytecode were warm. How free the machine was: a matrix "
         "product just before, and the share of all cores that others took during the phases:"
     )
-    return text + "\n\n" + _table(heads, rows)
+    return text + "\n\n" + _table(heads, rows, words=3)
 
 
 def _engine(results: dict[str, Any]) -> str:
@@ -305,9 +309,7 @@ def _clients(results: dict[str, Any]) -> list[int]:
 
 
 def _name(row: dict[str, Any]) -> str:
-    return (
-        f"**{row['title']}**" if "which" in row else row["title"] + (f" ({row['batching']})" if row["batching"] else "")
-    )
+    return f"**{row['title']}**" if "which" in row else str(row["title"])
 
 
 def _fastest(rows: Sequence[dict[str, Any]], clients: int) -> dict[str, Any] | None:
@@ -330,6 +332,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    marks = ["---", *("---:" for _ in heads[1:])]
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
+    """A Markdown table whose first `words` columns are text, the others numbers."""
+    marks = ["---"] * words + ["---:"] * (len(heads) - words)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, marks, *rows))
