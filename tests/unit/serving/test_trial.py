@@ -1,6 +1,8 @@
 """Who takes part in a trial, what is counted, and when the champion gets everybody back."""
 
+import math
 import random
+import statistics
 
 import pytest
 from hypothesis import given, settings
@@ -58,10 +60,29 @@ def test_one_that_disagrees_in_two_of_five_is_returned_as_soon_as_it_may_be() ->
     assert all(replay(0.25, 1_000, seed) for seed in range(20))
 
 
+def wilson(disagreed: int, compared: int, z: float = 1.645) -> float:
+    """Lower end of a one-sided 95 % interval that is right when it is looked at once (Wilson, 1927)."""
+    share, width = disagreed / compared, z * z / compared
+    return (share + width / 2 - z * math.sqrt((share * (1 - share) + width / 4) / compared)) / (1 + width)
+
+
 def test_looking_after_every_message_returns_no_more_than_the_level_allows() -> None:
-    """At the limit itself, the worst case: a thousand looks each, and at most one trial in twenty may end."""
+    """At the limit itself, the worst case: 200 canaries, a look after each of 1,000 messages."""
     returned = [replay(0.15, 1_000, seed) for seed in range(200)]
-    assert sum(found is not None for found in returned) <= 10
+    assert sum(found is not None for found in returned) <= 10  # one in twenty
+    by_wilson = 0
+    for seed in range(200):
+        chance, disagreed = random.Random(seed), 0
+        for compared in range(1, 1_001):
+            disagreed += chance.random() < 0.15
+            if compared >= POLICY.min_messages and wilson(disagreed, compared) > 0.15:
+                by_wilson += 1
+                break
+    assert by_wilson >= 30  # an interval for one look ends at least three times as many as it promises
+
+
+def test_a_small_excess_takes_longer() -> None:
+    assert 400 <= statistics.median(replay(0.2, 3_000, seed) or 3_000 for seed in range(21)) <= 800
 
 
 def test_a_difference_needs_enough_messages_and_a_shadow_may_differ_as_it_likes() -> None:
