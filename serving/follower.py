@@ -13,6 +13,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,21 +74,24 @@ class Follower:
         self.problem: str | None = None
 
     def restore(self) -> None:
-        """Serve the last good copies on disk, each verified again. Needs no MLflow."""
-        for slot in self._slots.values():
-            version = None
-            try:
-                pointer = slot.pointer()
-                if pointer is None:
-                    continue
-                version = pointer.version
-                slot.serve(slot.load(slot.folder / pointer.folder, version, pointer.origin))
-            except UndertoneError as error:
-                slot.fall_back()
-                self._refuse(slot, version, error)
-            if slot.served:
-                log.info("%s %s serves from disk", slot.spec.name, slot.served.version)
+        """Serve the last good copies on disk, each verified again, all tasks at the same time. Needs no MLflow."""
+        with ThreadPoolExecutor(len(self._slots), thread_name_prefix="restore") as threads:
+            list(threads.map(self._restore, self._slots.values()))
         self._show_versions()
+
+    def _restore(self, slot: ModelSlot) -> None:
+        version = None
+        try:
+            pointer = slot.pointer()
+            if pointer is None:
+                return
+            version = pointer.version
+            slot.serve(slot.load(slot.folder / pointer.folder, version, pointer.origin))
+        except UndertoneError as error:
+            slot.fall_back()
+            self._refuse(slot, version, error)
+        if slot.served:
+            log.info("%s %s serves from disk", slot.spec.name, slot.served.version)
 
     def start(self) -> None:
         """Begin to follow."""
