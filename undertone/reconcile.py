@@ -12,15 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from undertone import signing
+from undertone import signing, trials
 from undertone.errors import RegistryError, StoreError, UndertoneError
 from undertone.evidence import read_evidence
 from undertone.governance import fetch
 from undertone.keys import Trust
 from undertone.ledger import EVERY_TASK
+from undertone.model_folder import MODEL
 from undertone.records import LedgerEntry
 from undertone.registry import ModelVersion
-from undertone.signing import ORDER, Statement
+from undertone.signing import ORDER, SIGNATURE, Statement
 from undertone.tasks import TASKS
 from undertone.workspace import Workspace
 
@@ -89,6 +90,7 @@ def findings(workspace: Workspace) -> Iterator[Finding]:
         yield from _alias(workspace, task)
         yield from _versions(workspace, task, versions)
         yield from _champion(workspace, task, versions)
+        yield from _trial(workspace, task)
 
 
 def _alias(workspace: Workspace, task: str) -> Iterator[Finding]:
@@ -143,6 +145,27 @@ def _champion(workspace: Workspace, task: str, versions: dict[int, ModelVersion]
             yield Finding(task, version, "champion does not verify", detail)
     for problem in read_evidence(workspace, task, version).problems:
         yield Finding(task, version, f"evidence changed: {problem.split()[0]}", problem)
+
+
+def _trial(workspace: Workspace, task: str) -> Iterator[Finding]:
+    """The running trial's bytes, statement and order."""
+    trial = trials.running(workspace.ledger, task)
+    if trial is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="undertone-reconcile-") as scratch:
+        copy = Path(scratch)
+        try:
+            order = trial.order()
+            trials.check_order(workspace.ledger, trial, order)
+            workspace.registry.fetch_trial(task, order.version, copy)
+            workspace.registry.download(task, order.version, copy / MODEL)
+            signing.verify_trial(copy / MODEL, copy / SIGNATURE, order, Trust.of(workspace.settings))
+        except RegistryError as error:
+            workspace.registry.versions(task)  # raises where MLflow is out of reach: that is no finding
+            yield Finding(task, trial.version, "trial's files or signature gone", error.found)
+        except UndertoneError as error:
+            detail = f"expected {error.expected}; found {error.found}"
+            yield Finding(task, trial.version, "trial does not verify", detail)
 
 
 def _order(workspace: Workspace, row: LedgerEntry, statement: Statement, copy: Path) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from undertone.errors import ConfigError, DecisionError, VerificationError
 from undertone.governance import Act
 from undertone.keys import Trust
 from undertone.model_folder import MODEL, STATEMENT
+from undertone.reconcile import findings
 from undertone.records import LedgerEntry
 from undertone.registry import ModelVersion
 from undertone.signing import Order, Statement, TrialOrder
@@ -211,3 +212,14 @@ def test_a_started_row_that_is_played_back_is_refused(challenged: Workspace) -> 
         with pytest.raises(VerificationError):
             trials.check_order(challenged.ledger, trial, trial.order())
         trial_acts.end(challenged, "sentiment", ACT)  # a forged trial can be ended, too
+
+
+def test_the_reconciler_finds_a_trial_that_nobody_signed(challenged: Workspace) -> None:
+    row = start(challenged)
+    assert list(findings(challenged)) == []
+    trial_acts.end(challenged, "sentiment", ACT)
+    payload = {"order": {**row.payload["order"], "share": 1.0}}
+    challenged.ledger.append(
+        "trial_started", "sentiment", at=ACT.at, actor="ann", reason="", version=2, payload=payload
+    )
+    assert [(found.version, found.what) for found in findings(challenged)] == [(2, "trial does not verify")]
