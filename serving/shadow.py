@@ -1,15 +1,14 @@
 """Scores copies of messages for a trial, behind the answers: what it finds reaches figures, never a client.
 
-One thread of its own at the lowest priority. It works while the batcher is idle, and beside requests for a twentieth of
-one core at most; copies that find no room in its queue are dropped and counted.
+One thread of its own, no lane. It works while the batcher is idle, and beside requests for a twentieth of one core at
+most; copies that find no room in its queue are dropped and counted. Its priority is that of every other thread: one of
+low priority that held the interpreter's lock on a busy machine would keep all requests waiting.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ log = logging.getLogger("undertone.serving")
 
 #: Copies that may wait. A message may be 20,000 characters long.
 QUEUE = 500
-#: Share of a core that is used while requests wait.
+#: Share of a core's time that is used while requests wait.
 DUTY = 0.05
 #: Every so many-th copy is scored by both models, one after the other, to compare what they take.
 TIMED = 10
@@ -84,15 +83,12 @@ class Shadow:
             self._thread.join(timeout=2)
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while not self._stopping.is_set():
             copy = self._queue.get()
             if copy is None or not copy.challenger.runs_beside(copy.champion):
                 continue
             self._wait_for_a_gap()
-            started = time.monotonic()
+            started = time.thread_time()
             try:
                 self._compare(copy)
             except Exception:  # the thread's edge: a comparison that fails is no reason to stop comparing
@@ -100,8 +96,7 @@ class Shadow:
                 self._count(copy, "dropped")
                 log.exception("%s: a copy cannot be compared", copy.challenger.order.task)
             copy.challenger.judge()
-            now = time.monotonic()
-            self._rests_until = now + (now - started) * (1 / DUTY - 1)
+            self._rests_until = time.monotonic() + (time.thread_time() - started) * (1 / DUTY - 1)
 
     def _wait_for_a_gap(self) -> None:
         while not self._idle() and time.monotonic() < self._rests_until and not self._stopping.is_set():
