@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from serving import mlflow_protocol, open_inference, openapi, pages, telemetry
 from serving.access import Access
+from serving.explain import MESSAGES, Explainer
 from serving.gateway import Gateway
 from serving.http import Route, Routes
 from serving.score import score
@@ -15,9 +16,10 @@ from undertone.settings import Settings
 def create_app(settings: Settings) -> Gateway:
     """The ASGI application; its lifespan starts and stops the `Worker`, found as ``app.state.worker``."""
     worker = Worker(settings)
+    explainer = Explainer(worker.slots, settings)
     document, docs = openapi.pages(lambda: routes, settings)
     routes = (
-        *_scoring(worker, settings),
+        *_scoring(worker, settings, explainer),
         *mlflow_protocol.routes(worker, settings),
         *open_inference.routes(worker, settings),
         *_about(worker),
@@ -32,19 +34,29 @@ def create_app(settings: Settings) -> Gateway:
         budget_s=settings.latency_budget_seconds,
         admission=Access(settings, worker.metrics),
         observers=telemetry.observers(settings),
+        beside=(explainer,),
     )
 
 
-def _scoring(worker: Worker, settings: Settings) -> tuple[Route, ...]:
+def _scoring(worker: Worker, settings: Settings, explainer: Explainer) -> tuple[Route, ...]:
     return (
         Route(
             "POST",
             "/v1/score",
-            score(worker, settings),
+            score(worker, settings, explainer),
             "Score one message or many",
             request=(ScoreRequest, MessageIn),
             response=ScoreResponse,
             errors=(400, 408, 413, 422, 500, 503),
+            parameters=(
+                {
+                    "name": "explain",
+                    "in": "query",
+                    "required": False,
+                    "description": f"what each word adds to the given label; at most {MESSAGES} messages, and seconds",
+                    "schema": {"type": "boolean", "default": False},
+                },
+            ),
             example=ScoreRequest.model_config["json_schema_extra"]["example"],  # type: ignore[index,call-overload]
         ),
     )

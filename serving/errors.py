@@ -91,6 +91,10 @@ class NoKeys(Later):
     """The file of API keys cannot be read, so nobody can be let in."""
 
 
+class NoExplanations(Later):
+    """What explains is not installed."""
+
+
 class NoRoom(Later):
     """Scored messages cannot be written to disk; none of the request was accepted."""
 

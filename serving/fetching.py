@@ -86,10 +86,11 @@ class Fetcher:
 def _be_a_child() -> None:
     """Give way to the worker, and end with it, however it ends."""
     os.nice(NICENESS)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait until the worker ends, however it ends, and end this process then; for a thread of a child."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

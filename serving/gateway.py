@@ -58,6 +58,13 @@ class Lifecycle(Protocol):
         """Finish what was accepted, then end."""
 
 
+class Ending(Protocol):
+    """What starts by itself and stops with the application."""
+
+    async def stop(self) -> None:
+        """End."""
+
+
 class Admission(Protocol):
     """Who may come in, and how often."""
 
@@ -83,6 +90,7 @@ class Gateway:
         budget_s: seconds after which nobody is taken to wait for an answer; a request may ask for less.
         admission: asked before a body is read.
         observers: told afterwards.
+        beside: what else stops with the application.
     """
 
     def __init__(
@@ -95,6 +103,7 @@ class Gateway:
         budget_s: float,
         admission: Admission | None = None,
         observers: tuple[Observer, ...] = (),
+        beside: tuple[Ending, ...] = (),
     ) -> None:
         self.routes = routes
         self.state = SimpleNamespace(worker=lifecycle)
@@ -104,6 +113,7 @@ class Gateway:
         self._budget_s = budget_s
         self._admission = admission
         self._observers = observers
+        self._beside = beside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -121,6 +131,8 @@ class Gateway:
             raise
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        for helper in self._beside:
+            await helper.stop()
         await self._lifecycle.stop()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -62,7 +62,7 @@ def describe(routes: Sequence[Route], settings: Settings) -> FastAPI:
                         "model": route.form.model or ErrorResponse,
                         "description": MEANING[status],
                     }
-                    for status in route.errors
+                    for status in (*route.errors, *(() if route.open else (401, 429)))
                 },
             },
             openapi_extra=_body(route, schemas) | _parameters(route),

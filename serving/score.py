@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
+from serving import explain
 from serving.batcher import INLINE
+from serving.explain import Explainer
 from serving.http import Answer, Call, Endpoint
 from serving.wire import parse, render
 from serving.worker import Worker
@@ -23,7 +25,7 @@ async def score_for(call: Call, worker: Worker, messages: Sequence[Message]) -> 
     return call.scored
 
 
-def score(worker: Worker, settings: Settings) -> Endpoint:
+def score(worker: Worker, settings: Settings, explainer: Explainer) -> Endpoint:
     """The endpoint."""
 
     async def answer(call: Call) -> Answer:
@@ -35,8 +37,13 @@ def score(worker: Worker, settings: Settings) -> Endpoint:
             max_chars=settings.max_text_chars,
         )
         messages = read() if len(call.body) <= INLINE_BYTES else await asyncio.to_thread(read)
+        asked = explain.wanted(call)
+        if asked:
+            explain.refuse_many(len(messages))
+            await explainer.prepare(call.deadline)
         scored = await score_for(call, worker, messages)
-        write = partial(render, scored, worker.labels)
+        reasons = await explainer.explain(scored, call.deadline) if asked else None
+        write = partial(render, scored, worker.labels, reasons)
         return Answer(body=write() if len(scored) <= INLINE else await asyncio.to_thread(write))
 
     return answer

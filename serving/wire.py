@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -16,6 +16,9 @@ from serving.ids import new_id
 from undertone.errors import DataError
 from undertone.records import Message, ScoredMessage, utc
 from undertone.text import repair
+
+if TYPE_CHECKING:
+    from serving.explain_child import Explanation
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -86,6 +89,28 @@ class ScoreRequest(BaseModel):
     messages: list[MessageIn] = Field(min_length=1)
 
 
+class WordAnswer(BaseModel):
+    """A word by its characters, and what it adds to the label's probability; ``error`` is that figure's own."""
+
+    text: str
+    start: int
+    end: int
+    attribution: float
+    error: float | None
+
+
+class ExplanationAnswer(BaseModel):
+    """Shapley values of the words, from ``samples`` orders. They sum to ``probability - base``.
+
+    ``base`` is the label's probability with every word masked.
+    """
+
+    probability: float
+    base: float
+    samples: int
+    words: list[WordAnswer]
+
+
 class TaskAnswer(BaseModel):
     """One task's answer: probabilities are calibrated and sum to 1."""
 
@@ -94,6 +119,7 @@ class TaskAnswer(BaseModel):
     probabilities: dict[str, float]
     version: int
     digest: str
+    explanation: ExplanationAnswer | None = Field(None, description="with `explain=true`")
 
 
 class MessageAnswer(BaseModel):
@@ -205,13 +231,18 @@ def first_fault(error: ValidationError) -> str:
     return (f"{where}: {what}" if where else what)[:QUOTED] + more
 
 
-def render(scored: Sequence[ScoredMessage], labels: dict[str, tuple[str, ...]]) -> bytes:
+def render(
+    scored: Sequence[ScoredMessage],
+    labels: dict[str, tuple[str, ...]],
+    explanations: Sequence[Mapping[str, Explanation]] | None = None,
+) -> bytes:
     """The answer as JSON.
 
     Args:
         labels: label words of each task, in the order of its probabilities.
+        explanations: of each message by task, where they were asked for.
     """
-    answers = [
+    answers: list[dict[str, Any]] = [
         {
             "id": item.message.id,
             "sentiment": item.final_sentiment,
@@ -232,7 +263,29 @@ def render(scored: Sequence[ScoredMessage], labels: dict[str, tuple[str, ...]]) 
         }
         for item in scored
     ]
+    if explanations is not None:
+        for answer, item, found in zip(answers, scored, explanations, strict=True):
+            for task, explanation in found.items():
+                answer["tasks"][task]["explanation"] = _explanation(explanation, item.message.text)
     return orjson.dumps({"messages": answers})
+
+
+def _explanation(explanation: Explanation, text: str) -> dict[str, Any]:
+    return {
+        "probability": explanation.probability,
+        "base": explanation.base,
+        "samples": explanation.samples,
+        "words": [
+            {
+                "text": text[word.start : word.end],
+                "start": word.start,
+                "end": word.end,
+                "attribution": word.attribution,
+                "error": word.error,
+            }
+            for word in explanation.words
+        ],
+    }
 
 
 def _message(item: MessageIn, index: int, received_at: datetime, max_chars: int) -> Message:

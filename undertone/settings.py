@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         "", description="requests of one caller, as 200/second; a key may have its own; empty: no limit"
     )
     worker_api_key: SecretStr | None = Field(None, description="API key with which `undertone replay` calls the worker")
+    explain_seconds: float = Field(
+        10.0, gt=0, description="longest time for the explanations of one request (`?explain=true`)"
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="what the worker logs: text, or one JSON object a line and one line a request"
     )
