@@ -29,6 +29,9 @@ from undertone.text import repair
 
 CSV = "text/csv"
 
+#: MLflow's server calls these answers JSON, which they are not.
+PLAIN = "text/plain; charset=utf-8"
+
 #: Columns that are understood. Others are left aside, as MLflow does.
 COLUMNS = ("id", "text", "channel", "segment", "customer_id", "sent_at")
 
@@ -116,10 +119,10 @@ def routes(worker: Worker, settings: Settings) -> tuple[Route, ...]:
         ),
         *(
             Route("GET", path, alive, "MLflow's probe: does the task of /invocations serve?", errors=(404, 503),
-                  form=PROBE_FORM, open=True)
+                  form=PROBE_FORM, open=True, media_type=PLAIN)
             for path in ("/ping", "/health")
         ),
-        Route("GET", "/version", mlflow_version, "Version of MLflow whose protocol this is", open=True),
+        Route("GET", "/version", mlflow_version, "Whose protocol: MLflow's version", open=True, media_type=PLAIN),
     )  # fmt: skip
 
 
@@ -162,14 +165,14 @@ def ping(worker: Worker, settings: Settings) -> Endpoint:
         task = _task(call, worker, settings)
         if worker.slots[task].served is None:
             raise no_model(task)
-        return Answer(body=b"\n")
+        return Answer(body=b"\n", media_type=PLAIN)
 
     return answer
 
 
 async def mlflow_version(call: Call) -> Answer:
     """The endpoint of `/version`."""
-    return Answer(body=_mlflow_version())
+    return Answer(body=_mlflow_version(), media_type=PLAIN)
 
 
 def answer_of(predictions: Sequence[Prediction], task: str) -> Prediction:
@@ -342,4 +345,4 @@ def _kind(value: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _mlflow_version() -> bytes:
-    return version("mlflow").encode()
+    return version("mlflow-skinny").encode()  # what an image for serving has; MLflow is of the same version

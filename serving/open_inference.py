@@ -108,8 +108,15 @@ def routes(worker: Worker, settings: Settings) -> tuple[Route, ...]:
         "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["Great, the third parcel lost."]}]
     }
 
+    def named(path: str) -> Sequence[Mapping[str, Any]]:
+        tasks = {"type": "string", "enum": [*worker.slots, ALL]}
+        return [{"name": "name", "in": "path", "required": True, "schema": tasks}] if "{name}" in path else []
+
     def get(path: str, endpoint: Endpoint, summary: str, response: Any, *errors: int, open: bool = False) -> Route:
-        return Route("GET", path, endpoint, summary, response=response, errors=errors, form=FORM, open=open)
+        return Route(
+            "GET", path, endpoint, summary, response=response, errors=errors, form=FORM, open=open,
+            parameters=named(path),
+        )  # fmt: skip
 
     def infer(path: str) -> Route:
         return Route(
@@ -120,7 +127,7 @@ def routes(worker: Worker, settings: Settings) -> tuple[Route, ...]:
                 "Outputs: label, score, probabilities, id."
             ),
             request=(InferRequest,), response=InferResponse, errors=(400, 404, 408, 413, 500, 503),
-            example=example, takes=TAKES, form=FORM,
+            example=example, takes=TAKES, form=FORM, parameters=named(path),
         )  # fmt: skip
 
     one, pinned = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"

@@ -121,7 +121,8 @@ def _body(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> dict[str, Any]:
-    names = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+    told = {parameter["name"] for parameter in route.parameters}
+    names = [part[1:-1] for part in route.path.split("/") if part.startswith("{") and part[1:-1] not in told]
     return {
         "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
         + list(route.parameters)
