@@ -131,12 +131,12 @@ def main() -> int:
         )  # fmt: skip
     if asked.peers:
         _ours(run, kept, "last")
-    if asked.tasks:
-        _ours(run, kept, "three")
     if asked.engine:
         say("the raw engine and matrix products")
         run.results["limits"] = json.loads(_engine("limits", run, kept))
         run.results["ceiling"] = json.loads(_engine("ceiling", run, kept))
+    if asked.tasks:
+        _ours(run, kept, "three")
     run.results["machine"]["load_after"] = os.getloadavg()
     run.keep()
     _show(run.results, asked)
