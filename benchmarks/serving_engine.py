@@ -29,10 +29,10 @@ def ceiling(model: Path, texts: Sequence[str], cores: int, seconds: float) -> di
     sizes. The best of the graph that serves is the ceiling.
     """
     from undertone.engine import Engine
-    from undertone.model_folder import GRAPHS, ModelCardData
+    from undertone.model_folder import GRAPHS, ModelCardData, graphs_of
 
     tried = []
-    for name in (name for name, graph in GRAPHS.items() if (model / graph).is_file()):
+    for name in (name for name in GRAPHS if all(path.is_file() for path in graphs_of(model, name))):
         engine = Engine(model, cores, engine=name)
         for lanes in sorted({1, cores}):
             for call in CALLS:
