@@ -43,6 +43,7 @@ class Worker:
         self.follower = Follower(settings, self.slots, self.metrics, self.shadow.start)
         #: Label words of each task, in the order of its probabilities.
         self.labels = {name: slot.spec.labels for name, slot in self.slots.items()}
+        self._no_room = False
 
     def start(self) -> None:
         """Serve the last good copies at once, then follow the registry."""
@@ -114,8 +115,13 @@ class Worker:
         try:
             self.recorder.append(every)
         except OSError as error:
-            log.error("scored messages cannot be written to the spool: %s", error)
+            if not self._no_room:  # a line for every request would fill the disk further
+                log.error("scored messages cannot be written to the spool, requests are refused: %s", error)
+            self._no_room = True
             raise NoRoom("room on disk for scored messages", str(error), "free some, then send it again") from error
+        if self._no_room:
+            log.warning("scored messages can be written to the spool again")
+        self._no_room = False
         self.metrics.scored(every)
         return scored
 
