@@ -100,9 +100,8 @@ def build_model_folder(folder: Path, task: str, trainer: str, shift: float) -> P
     return folder
 
 
-@pytest.fixture
-def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion]:
-    """Register one more version of a task, with the ledger rows that training would leave.
+def registering(workspace: Workspace, scratch: Path) -> Callable[..., ModelVersion]:
+    """Registers one more version of a task, with the ledger rows that training would leave.
 
     Where duties are separated the trainer's key signs, as in training.
     """
@@ -120,7 +119,7 @@ def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion
         against: int | None = None,
     ) -> ModelVersion:
         number = next(count)
-        folder = build_model_folder(tmp_path / f"made-{number}", task, trainer=trainer, shift=float(number))
+        folder = build_model_folder(scratch / f"made-{number}", task, trainer=trainer, shift=float(number))
         if edit is not None:
             edit(folder)
         registry = workspace.registry
@@ -135,8 +134,8 @@ def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion
             )  # fmt: skip
         digests = {}
         for name, data in (evidence or {}).items():
-            (tmp_path / name).write_bytes(data)
-            registry.put_file(run.info.run_id, tmp_path / name, "evaluation")
+            (scratch / name).write_bytes(data)
+            registry.put_file(run.info.run_id, scratch / name, "evaluation")
             digests[name] = hashlib.sha256(data).hexdigest()
         if gated:
             workspace.ledger.append(
@@ -147,3 +146,15 @@ def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion
         return made
 
     return make
+
+
+@pytest.fixture(name="registering", scope="session")
+def registering_anywhere() -> Callable[[Workspace, Path], Callable[..., ModelVersion]]:
+    """What `register` is, for a workspace that lives longer than a test."""
+    return registering
+
+
+@pytest.fixture
+def register(workspace: Workspace, tmp_path: Path) -> Callable[..., ModelVersion]:
+    """Register one more version of a task."""
+    return registering(workspace, tmp_path)
