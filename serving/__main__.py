@@ -10,7 +10,7 @@ import uvicorn
 
 from serving import access
 from serving.app import create_app
-from serving.patience import PatientProtocol
+from serving.patience import PatientProtocol, PatientServer
 from serving.telemetry import configure_logging
 from undertone.settings import get_settings
 
@@ -48,7 +48,7 @@ def main() -> int:
     # one that comes before uvicorn listens
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: sys.exit(0))
-    server = uvicorn.Server(config)
+    server = PatientServer(config)
     server.run()
     return 0 if server.started else 1
 
