@@ -54,6 +54,13 @@ def train(
     text_column: Annotated[str | None, typer.Option(help="column with the message")] = None,
     label_column: Annotated[str | None, typer.Option(help="column with the label")] = None,
     base_model: Annotated[str | None, typer.Option(help="a hub name or a folder; default: the task's own")] = None,
+    trunk: Annotated[
+        str | None,
+        typer.Option(
+            help="train a head alone, on the layers of models:/TASK/VERSION or of a model's folder, which a worker then"
+            " runs once for all tasks on them; own: let other tasks do so with this one's"
+        ),
+    ] = None,
     now: Now = "",
     as_json: Json = False,
 ) -> None:
@@ -78,6 +85,7 @@ def train(
                 text_column=text_column,
                 label_column=label_column,
                 base_model=base_model,
+                trunk=trunk,
             )
     except KeyboardInterrupt:
         say("stopped; the same command goes on from the last checkpoint")

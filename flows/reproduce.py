@@ -151,6 +151,7 @@ def _train_again(
     arguments = [
         made.task,
         *("--source", origin.source, "--effort", origin.effort, "--seed", str(origin.seed), "--base-model", base),
+        *(("--trunk", origin.trunk) if origin.trunk else ()),
         *("--now", origin.trained_at.isoformat()),
         *(word for name, column in columns.items() if column is not None for word in (name, column)),
     ]

@@ -24,6 +24,7 @@ from training.evaluate import Evaluation
 from training.gate import GateVerdict
 from training.sources import located
 from training.spent import measure
+from training.trunk import OWN, checkpoint
 from training.work import Request, Work
 from undertone import identity
 from undertone.lease import hold
@@ -45,6 +46,7 @@ def retrain(
     trainer: str = "",
     rows_until: datetime | None = None,
     lease: str | None = None,
+    trunk: str | None = None,
 ) -> dict[str, Any]:
     """Train a challenger, register it and let the gate judge it.
 
@@ -54,11 +56,16 @@ def retrain(
         trainer: who asked; empty: the settings' actor.
         rows_until: rows sent from then on are not used, an upstream being broken since; empty: `now`.
         lease: what the caller's hold of the task's training lease gave; empty: the flow takes the lease itself.
+        trunk: the model on whose frozen layers a head is trained; ``base_model`` is its checkpoint, empty: found.
+            ``own``: the new model's own layers may become a trunk.
 
     Returns:
         task, version, run_id, macro_f1, and the gate's passed, verdict and lines.
     """
     workspace = Workspace()
+    trunk = base_model_located(trunk) if trunk and trunk != OWN else trunk
+    if trunk and trunk != OWN and not base_model:
+        base_model = checkpoint(trunk, workspace.registry, workspace.settings.state_dir / "trunks")
     request = Request(
         task=task,
         source=located(source or get_task(task).source),
@@ -70,6 +77,7 @@ def retrain(
         label_column=label_column,
         base_model=base_model_located(base_model) if base_model else None,
         rows_until=rows_until,
+        trunk=trunk,
     )
     with hold(workspace.store, situation.lease(task), holder=lease), failure_in_ledger(workspace, request):
         identity.trainer(workspace.settings, request.trainer)  # told before hours of training, not after

@@ -268,6 +268,7 @@ def _training(
         "text_column": made_from.text_column,
         "label_column": made_from.label_column,
         "base_model": made_from.base_model,
+        "trunk": made_from.trunk,
     }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from serving.challenger import Challenger, finite
 from serving.metrics import Metrics
 from serving.model_slot import ModelSlot, Served
 from serving.shadow import Copy, Shadow
-from undertone.engine import Tokens
+from undertone.engine import Engine, States, Tokens
 from undertone.records import Message
 from undertone.shares import in_share
 
@@ -91,6 +92,7 @@ class _Batch:
     kept: Sequence[bool]
     alone: bool
     read: dict[str, Tokens] = field(default_factory=dict)
+    encoded: dict[tuple[object, ...], States] = field(default_factory=dict)
 
     def answers(self, model: Served | Challenger, wanted: Sequence[int]) -> dict[int, Answer]:
         """The model's answers for the messages at the places `wanted`."""
@@ -98,7 +100,7 @@ class _Batch:
         tokens = self.read.get(engine.tokenizer_key)
         if tokens is None:
             tokens = self.read[engine.tokenizer_key] = engine.tokenize([message.text for message in self.messages])
-        logits, embeddings = engine.run([tokens.ids[index] for index in wanted], alone=self.alone)
+        logits, embeddings = self._run(engine, tokens, wanted)
         probabilities = finite(engine.probabilities(logits)).tolist()
         halves = embeddings.astype("<f2")
         return {
@@ -110,3 +112,14 @@ class _Batch:
             )
             for place, index in enumerate(wanted)
         }
+
+    def _run(self, engine: Engine, tokens: Tokens, wanted: Sequence[int]) -> tuple[Any, Any]:
+        """Logits and embeddings; engines on one trunk share one run of it."""
+        ids = [tokens.ids[index] for index in wanted]
+        if engine.trunk_key is None:
+            return engine.run(ids, alone=self.alone)
+        key = (engine.tokenizer_key, engine.trunk_key, *wanted)
+        if key not in self.encoded:
+            self.encoded[key] = engine.encode(ids, alone=self.alone)
+        states = self.encoded[key]
+        return engine.decide(states, alone=self.alone), states.embeddings

@@ -3,6 +3,7 @@
 - Padding leaves the graph at its door: tokens of all texts stand in one list, [tokens, hidden]. Attention alone needs
   them text by text, so rows are padded around it and nowhere else.
 - The last layer serves the head, and the head reads the first token: that layer is computed for first tokens alone.
+- All layers before the last may stand in a graph of their own, a *trunk*, that heads of several tasks read.
 - Weights of the int8 graph are int8 with a scale for each column. What meets them is quantised token by token, to 7
   bits around 64: a text's answer does not depend on the texts it shares a batch with, and 2 x 127 x 127 stays below
   32,768, so the 16-bit sums of processors without VNNI do not saturate.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 Precision = Literal["fp32", "int8"]
+Shape = tuple[str, str | int]
 
 #: ONNX Runtime's own operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 _CONTRIB = "com.microsoft"
@@ -31,6 +33,11 @@ _OPSET, _CONTRIB_OPSET, _IR = 17, 1, 9
 _WEIGHT_LIMIT, _MIDDLE, _REACH = 127, 64, 63
 #: Least scale: a column or a token of zeros is divided by something.
 _TINY = 1e-9
+
+#: What a graph over texts takes.
+TEXTS: dict[str, tuple[int, Shape]] = dict.fromkeys(
+    ("input_ids", "attention_mask"), (TensorProto.INT64, ("batch", "tokens"))
+)
 
 _EMBEDDINGS = ("word_embeddings.weight", "position_embeddings.weight", "token_type_embeddings.weight")
 _LAYER = (
@@ -67,12 +74,30 @@ def write_graph(
         precision: ``int8`` also keeps the words' embeddings as float16, which halves the file.
     """
     bert = _Bert(weights, config, precision)
-    states = bert.embed()
-    for number in range(config.num_hidden_layers - 1):
-        states = bert.layer(number, states)
-    bert.mean(states)
-    bert.head(bert.layer(config.num_hidden_layers - 1, states, first_only=True))
-    bert.graph.write(target, {"logits": len(weights["classifier.bias"]), "sentence_embedding": config.hidden_size})
+    bert.head(bert.trunk())
+    bert.graph.write(target, TEXTS, {"logits": _labels(weights), "sentence_embedding": ("batch", config.hidden_size)})
+
+
+def write_split(
+    weights: Mapping[str, NDArray[np.float32]], config: Any, trunk: Path, head: Path, precision: Precision = "fp32"
+) -> None:
+    """Write what `write_graph` writes as two graphs, of which one feeds the other.
+
+    The bytes of `trunk` depend on the weights before the last layer alone: models that share these share the file. It
+    gives ``token_states`` [rows, hidden] of all tokens that count, and ``sentence_embedding``. `head` takes
+    ``token_states`` and ``attention_mask``, and gives ``logits``.
+    """
+    below, above = _Bert(weights, config, precision), _Bert(weights, config, precision)
+    states, wide = below.trunk(), config.hidden_size
+    below.graph.add("Identity", [states], "token_states")
+    below.graph.write(trunk, TEXTS, {"token_states": ("rows", wide), "sentence_embedding": ("batch", wide)})
+    above.head("token_states")
+    taken = {"token_states": (TensorProto.FLOAT, ("rows", wide)), "attention_mask": TEXTS["attention_mask"]}
+    above.graph.write(head, taken, {"logits": _labels(weights)})
+
+
+def _labels(weights: Mapping[str, NDArray[np.float32]]) -> Shape:
+    return ("batch", len(weights["classifier.bias"]))
 
 
 def _names(layers: int) -> list[str]:
@@ -102,18 +127,13 @@ class _Graph:
             self._constants[name] = np.array(values, kind, order="C")
         return name
 
-    def write(self, target: Path, outputs: Mapping[str, int]) -> None:
-        """Write all of it, with the engine's inputs and `outputs`, each with its width."""
-        texts = [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
-            for name in ("input_ids", "attention_mask")
-        ]
-        answers = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in outputs.items()
-        ]
+    def write(self, target: Path, inputs: Mapping[str, tuple[int, Shape]], outputs: Mapping[str, Shape]) -> None:
+        """Write all of it, with `inputs` by type and shape, and float32 `outputs`."""
+        taken = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()]
+        given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()]
         constants = [numpy_helper.from_array(values, name) for name, values in self._constants.items()]
         model = helper.make_model(
-            helper.make_graph(list(self._nodes.values()), "bert", texts, answers, constants),
+            helper.make_graph(list(self._nodes.values()), "bert", taken, given, constants),
             opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, _CONTRIB_OPSET)],
             ir_version=_IR,
             producer_name="undertone",
@@ -131,10 +151,32 @@ class _Bert:
         self.graph = _Graph()
         self._weights, self._config, self._int8 = weights, config, precision == "int8"
 
+    def trunk(self) -> str:
+        """States before the last layer; adds ``sentence_embedding``."""
+        self._unpad()
+        states = self.embed()
+        for number in range(self._config.num_hidden_layers - 1):
+            states = self.layer(number, states)
+        self.mean(states)
+        return states
+
+    def head(self, states: str) -> str:
+        """``logits`` from the states before the last layer."""
+        self._unpad()
+        states = self.layer(self._config.num_hidden_layers - 1, states, first_only=True)
+        pooled = self.graph.add("Gemm", [states, *self._parameters("bert.pooler.dense")], "pooled", transB=1)
+        pooled = self.graph.add("Tanh", [pooled], "pooled.tanh")
+        return self.graph.add("Gemm", [pooled, *self._parameters("classifier")], "logits", transB=1)
+
     def embed(self) -> str:
         """States of all tokens before the first layer."""
         graph, prefix = self.graph, "bert.embeddings"
-        self._unpad()
+        graph.add("Reshape", ["input_ids", "flat"], "flat_ids")
+        graph.add("Compress", ["flat_ids", "counts"], "ids", axis=0)
+        graph.add("Unsqueeze", ["places_of_text", "at0"], "places_row")
+        graph.add("Expand", ["places_row", "shape"], "places_of_all")
+        graph.add("Reshape", ["places_of_all", "flat"], "flat_places")
+        graph.add("Compress", ["flat_places", "counts"], "positions", axis=0)
         table = self._weights[f"{prefix}.word_embeddings.weight"]
         types = self._weights[f"{prefix}.token_type_embeddings.weight"]
         table_of_places = self._weights[f"{prefix}.position_embeddings.weight"] + types[0]
@@ -152,7 +194,7 @@ class _Bert:
         graph, name, to = self.graph, f"bert.encoder.layer.{number}.", f"layer{number}."
         key = self._pad(self._linear(states, f"{name}attention.self.key", f"{to}key"))
         value = self._pad(self._linear(states, f"{name}attention.self.value", f"{to}value"))
-        rows = "first_rows" if first_only else "ids"
+        rows = "first_rows" if first_only else "cells"
         if first_only:
             states = graph.add("Gather", [states, rows], f"{to}first", axis=0)
         query = self._linear(states, f"{name}attention.self.query", f"{to}query", rows)
@@ -176,14 +218,8 @@ class _Bert:
         graph.add("ReduceSum", ["mask_float", "at1"], "count", keepdims=1)
         return graph.add("Div", ["sum", "count"], "sentence_embedding")
 
-    def head(self, states: str) -> str:
-        """``logits`` from the first tokens' states."""
-        pooled = self.graph.add("Gemm", [states, *self._parameters("bert.pooler.dense")], "pooled", transB=1)
-        pooled = self.graph.add("Tanh", [pooled], "pooled.tanh")
-        return self.graph.add("Gemm", [pooled, *self._parameters("classifier")], "logits", transB=1)
-
     def _unpad(self) -> None:
-        """``ids`` and ``positions`` of the tokens that count, and the ways between their rows and [batch, tokens].
+        """Which tokens count, and the ways between their rows and [batch, tokens]; known from the mask alone.
 
         ``padded_rows`` [batch, tokens]: the row of each cell; a padded cell has the last row before it, which the mask
         hides. ``cells``: the cell of each row. ``first_rows`` [batch]: the row of each text's first token.
@@ -191,7 +227,7 @@ class _Bert:
         graph, hidden = self.graph, self._config.hidden_size
         for name, number in {"zero": 0, "one": 1, "flat": [-1], "at0": [0], "at1": [1], "states": [-1, hidden]}.items():
             graph.constant(name, number, np.int64)
-        graph.add("Shape", ["input_ids"], "shape")
+        graph.add("Shape", ["attention_mask"], "shape")
         graph.add("Gather", ["shape", "one"], "width", axis=0)
         graph.add("Range", ["zero", "width", "one"], "places_of_text")
         graph.add("Equal", ["places_of_text", "zero"], "is_first")  # the first token counts always
@@ -200,12 +236,6 @@ class _Bert:
         graph.add("Cast", ["mask"], "mask_int", to=TensorProto.INT32)
         graph.add("Reshape", ["mask", "flat"], "flat_mask")
         graph.add("Cast", ["flat_mask"], "counts", to=TensorProto.BOOL)
-        graph.add("Reshape", ["input_ids", "flat"], "flat_ids")
-        graph.add("Compress", ["flat_ids", "counts"], "ids", axis=0)
-        graph.add("Unsqueeze", ["places_of_text", "at0"], "places_row")
-        graph.add("Expand", ["places_row", "shape"], "places_of_all")
-        graph.add("Reshape", ["places_of_all", "flat"], "flat_places")
-        graph.add("Compress", ["flat_places", "counts"], "positions", axis=0)
         graph.add("CumSum", ["flat_mask", "zero"], "counted_so_far")
         graph.add("Sub", ["counted_so_far", "one"], "flat_padded_rows")
         graph.add("Reshape", ["flat_padded_rows", "shape"], "padded_rows")
@@ -227,7 +257,7 @@ class _Bert:
         inputs = [self.graph.add("Add", [one, other], f"{output}.sum"), *self._parameters(name)]
         return self.graph.add("LayerNormalization", inputs, output, axis=-1, epsilon=self._config.layer_norm_eps)
 
-    def _linear(self, states: str, name: str, output: str, rows: str = "ids", *, gelu: bool = False) -> str:
+    def _linear(self, states: str, name: str, output: str, rows: str = "cells", *, gelu: bool = False) -> str:
         """`states` times the weight plus the bias, through GELU where asked; `rows`: a value with as many rows."""
         product = self._product_int8(states, name, rows) if self._int8 else self._product(states, name)
         if gelu:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.bert_graph import can_write, write_graph
+from training.bert_graph import Precision, can_write, write_graph, write_split
 from training.silence import hush
 from training.torch_graph import OUTPUTS, as_network, export_graph
 from undertone import model_folder
 from undertone.errors import TrainingError
-from undertone.model_folder import ModelCardData
+from undertone.model_folder import EXACT, INT8, ModelCardData
 from undertone.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ PROBES = (
 _REQUIREMENTS = ("mlflow", "transformers", "torch", "accelerate")
 
 
-def assemble(checkpoint: Path, spec: TaskSpec, into: Path) -> Path:
+def assemble(checkpoint: Path, spec: TaskSpec, into: Path, *, split: bool = False) -> Path:
     """Build the model folder of `undertone.model_folder` at `into`, and give its path.
 
     `into` then holds a standard MLflow transformers model, the graphs that `write_graphs` can make of it, and the
@@ -46,6 +46,7 @@ def assemble(checkpoint: Path, spec: TaskSpec, into: Path) -> Path:
         checkpoint: what `training.finetune.finetune` gave.
         spec: labels and text limit.
         into: a folder that does not exist yet, or is empty.
+        split: the graphs in two files each, so that other tasks' heads may stand on the trunk.
 
     Raises:
         TrainingError: `into` is taken, the checkpoint's labels are not the spec's, or the exact graph's
@@ -60,7 +61,7 @@ def assemble(checkpoint: Path, spec: TaskSpec, into: Path) -> Path:
         extras = into / model_folder.EXTRAS
         extras.mkdir(exist_ok=True)
         shutil.copyfile(checkpoint / "tokenizer.json", into / model_folder.TOKENIZER)
-        write_graphs(model, tokenizer, spec.max_tokens, into)
+        write_graphs(model, tokenizer, spec.max_tokens, into, split=split)
     model_folder.refuse_code(into)
     return into
 
@@ -99,7 +100,7 @@ def save_mlflow(model: Any, tokenizer: Any, spec: TaskSpec, into: Path) -> None:
     (into / "LICENSE.txt").unlink(missing_ok=True)  # MLflow's advice to visit a repository that does not exist
 
 
-def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path) -> None:
+def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path, *, split: bool = False) -> None:
     """Write the exact graph of `model` into `folder`, and the int8 one where `training.bert_graph` knows the model.
 
     Both take ``input_ids`` and ``attention_mask``, int64 [batch, tokens], and give ``logits`` and
@@ -108,7 +109,8 @@ def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path) -> N
     answers the int8 graph keeps is measured on real texts, later.
 
     Raises:
-        TrainingError: the exact graph's answers differ from torch's by more than `TOLERANCE`.
+        TrainingError: the exact graph's answers differ from torch's by more than `TOLERANCE`, or `split` is asked of a
+            model that `training.bert_graph` does not know.
     """
     import torch
 
@@ -117,13 +119,18 @@ def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path) -> N
     with torch.inference_mode():
         expected = [[output.numpy() for output in network(*probe)] for probe in probes]
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    exact = folder / model_folder.GRAPH
     known = can_write(weights, model.config)
     if known:
-        write_graph(weights, model.config, exact)
+        _write(weights, model.config, folder, EXACT, split=split)
+    elif split:
+        raise TrainingError(
+            "a trunk of BERT's layers",
+            f"{model.config.model_type}'s",
+            "train without a trunk, or use a BERT base model",
+        )
     else:
-        export_graph(network, probes[1], exact)
-    difference = _difference(exact, probes, expected)
+        export_graph(network, probes[1], folder / model_folder.GRAPH)
+    difference = _difference(model_folder.graphs_of(folder, EXACT), probes, expected)
     if not difference <= TOLERANCE:
         raise TrainingError(
             f"an exported graph within {TOLERANCE} of torch",
@@ -131,7 +138,16 @@ def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path) -> N
             "report the base model's architecture; another base model will do meanwhile",
         )
     if known:
-        write_graph(weights, model.config, folder / model_folder.GRAPH_INT8, "int8")
+        _write(weights, model.config, folder, INT8, split=split)
+
+
+def _write(weights: dict[str, Any], config: Any, folder: Path, engine: str, *, split: bool) -> None:
+    precision: Precision = "int8" if engine == INT8 else "fp32"
+    if split:
+        trunk, head = model_folder.SPLIT_GRAPHS[engine]
+        write_split(weights, config, folder / trunk, folder / head, precision)
+    else:
+        write_graph(weights, config, folder / model_folder.GRAPHS[engine], precision)
 
 
 def _load(checkpoint: Path, spec: TaskSpec) -> tuple[Any, Any]:
@@ -162,18 +178,26 @@ def _encode(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[torc
     return encoded["input_ids"], encoded["attention_mask"]
 
 
-def _difference(graph: Path, probes: list[Any], expected: list[list[Any]]) -> float:
-    """Greatest absolute difference between the graph's answers and the expected ones; infinity where shapes differ."""
+def _difference(graphs: Sequence[Path], probes: list[Any], expected: list[list[Any]]) -> float:
+    """Greatest absolute difference between the graphs' answers and the expected ones; infinity where shapes differ.
+
+    Each graph takes what it knows of the inputs and of what those before it gave.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    sessions = [
+        onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"]) for graph in graphs
+    ]
     greatest = 0.0
     for (ids, mask), wanted in zip(probes, expected, strict=True):
-        found = session.run(OUTPUTS, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
-        for one, other in zip(found, wanted, strict=True):
+        values = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+        for session in sessions:
+            given = session.run(None, {value.name: values[value.name] for value in session.get_inputs()})
+            values |= {value.name: array for value, array in zip(session.get_outputs(), given, strict=True)}
+        for one, other in zip([values[name] for name in OUTPUTS], wanted, strict=True):
             if one.shape != other.shape or not np.isfinite(one).all():
                 return float("inf")
             greatest = max(greatest, float(np.abs(one - other).max()))

@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from undertone.model_folder import GRAPHS, METADATA, manifest
+from undertone.model_folder import GRAPHS, METADATA, SPLIT_GRAPHS, manifest
 
 State = Literal["identical", "identical_but", "different", "missing", "added"]
+
+_GRAPHS = {*GRAPHS.values(), *(name for names in SPLIT_GRAPHS.values() for name in names)}
 
 #: What MLflow draws anew whenever it saves a model.
 _DRAWN = ("model_uuid", "utc_time_created")
@@ -77,7 +79,7 @@ def _look_inside(name: str, ours: Path, theirs: Path) -> FileLikeness:
             return FileLikeness(name, "different", _changed_fields(*(_fields(path) for path in (ours, theirs))))
         if name.endswith(".safetensors"):
             return _compare_weights(name, _tensors(ours), _tensors(theirs))
-        if name in GRAPHS.values():
+        if name in _GRAPHS:
             return _compare_graphs(name, ours, theirs)
     except Exception as error:  # noqa: BLE001 - a file that its own library cannot read is different, whatever it raises
         return FileLikeness(name, "different", f"not readable ({type(error).__name__})")
@@ -157,4 +159,4 @@ def _changed_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _has_weights(name: str) -> bool:
-    return name.endswith(".safetensors") or name in GRAPHS.values()
+    return name.endswith(".safetensors") or name in _GRAPHS

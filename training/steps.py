@@ -29,6 +29,7 @@ from training.feedback import FEEDBACK
 from training.fidelity import Fidelity, compare_engines
 from training.gate import GateVerdict
 from training.subsample import subsample
+from training.trunk import OWN, freeze
 from training.verdict import show
 from training.work import Request, Work, open_work
 from undertone import governance
@@ -36,7 +37,17 @@ from undertone.card_description import description
 from undertone.engine import Engine, Scores, calibrated
 from undertone.errors import UndertoneError, VerificationError
 from undertone.evidence import FOLDER
-from undertone.model_folder import CARD, EXACT, GRAPH_INT8, INT8, Lineage, ModelCardData, digest, manifest, refuse_code
+from undertone.model_folder import (
+    CARD,
+    EXACT,
+    INT8,
+    Lineage,
+    ModelCardData,
+    digest,
+    graphs_of,
+    manifest,
+    refuse_code,
+)
 from undertone.records import utc
 from undertone.registry import ModelVersion
 from undertone.tasks import TaskSpec, get_task
@@ -88,12 +99,14 @@ def finetune(workspace: Workspace, work: Work, run_id: str) -> Path:
     if work.finetuned.is_file():
         return Path(work.finetuned.read_text())
     spec, request = get_task(work.request.task), work.request
+    base = base_model.resolve(request.base_model or spec.base_model).path
+    effort = get_effort(request.effort)
     folder = fit(
         work.rows_of("train"),
         work.rows_of("validation"),
         spec,
-        get_effort(request.effort),
-        base_model=base_model.resolve(request.base_model or spec.base_model).path,
+        freeze(effort, base) if request.trunk not in (None, OWN) else effort,
+        base_model=base,
         seed=request.seed,
         checkpoints=work.checkpoints,
         log=lambda values, step: track.log_curve(workspace.registry, run_id, values, step),
@@ -109,7 +122,7 @@ def export(work: Work, finetuned: Path) -> Path:
 
     log.info("%s: exporting the model folder", work.request.task)
     shutil.rmtree(work.model, ignore_errors=True)  # a half-built folder of an interrupted export
-    return assemble(finetuned, get_task(work.request.task), work.model)
+    return assemble(finetuned, get_task(work.request.task), work.model, split=work.request.trunk is not None)
 
 
 def score(workspace: Workspace, work: Work) -> Path:
@@ -318,8 +331,8 @@ def _faster_engine(workspace: Workspace, work: Work, exact: Scores) -> tuple[Eng
 
     Where it may not, its graph leaves the model folder.
     """
-    graph, task = work.model / GRAPH_INT8, work.request.task
-    if not graph.is_file():
+    graphs, task = graphs_of(work.model, INT8), work.request.task
+    if not all(graph.is_file() for graph in graphs):
         return None
     try:
         engine = Engine(work.model, workspace.settings.threads, engine=INT8)
@@ -331,7 +344,8 @@ def _faster_engine(workspace: Workspace, work: Work, exact: Scores) -> tuple[Eng
         log.warning("%s: served by the exact engine, for on validation %s", task, fidelity)
     except VerificationError as error:
         log.warning("%s: served by the exact engine, for the other does not load: %s", task, error)
-    graph.unlink()
+    for graph in graphs:
+        graph.unlink()
     return None
 
 
@@ -371,6 +385,7 @@ def _card(work: Work) -> ModelCardData:
             effort=request.effort,
             base_model=request.base_model or spec.base_model,
             base_model_sha256=base.sha256,
+            trunk=request.trunk,
             synthetic=work.synthetic,
         ),
     )

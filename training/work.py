@@ -26,7 +26,10 @@ PARTS = ("train", "validation", "holdout")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked to be trained. Rows sent at or after `rows_until` (None: `now`) are not used."""
+    """What a person asked to be trained. Rows sent at or after `rows_until` (None: `now`) are not used.
+
+    ``trunk``: `training.trunk.OWN`, or the model that ``base_model`` was taken from, to stay as it is below the head.
+    """
 
     task: str
     source: str
@@ -38,6 +41,7 @@ class Request:
     label_column: str | None = None
     base_model: str | None = None
     rows_until: datetime | None = None
+    trunk: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ def open_work(root: Path, request: Request, splits: Splits, base_model_sha256: s
     The clock and the trainer are not part of its name: the same command an hour later resumes.
     """
     decides = [request.task, request.effort, request.seed, splits.data_sha256, base_model_sha256]
+    decides += [request.trunk] if request.trunk else []
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     folder = root / f"{request.task}-{key}"
     work = Work(

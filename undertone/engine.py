@@ -6,11 +6,13 @@ Training evaluates and the gate judges through this very class, so what is measu
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,48 @@ class Tokens:
     truncated: list[bool]
 
 
+@dataclass(frozen=True, slots=True)
+class States:
+    """What a trunk gives for n texts, and heads take.
+
+    Attributes:
+        values: float32 [tokens of all texts, hidden].
+        mask: int64 [n, width], 1 where a text has a token.
+        embeddings: as in `Scores`.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.int64]
+    embeddings: NDArray[np.float32]
+
+
+class _Graph:
+    """A graph in memory: on one thread for calls side by side, and on `threads` for a call that is alone."""
+
+    def __init__(self, source: str | bytes, threads: int) -> None:
+        self.narrow = _session(source, 1)
+        self.wide = _session(source, threads) if threads > 1 else self.narrow
+
+    def run(self, outputs: list[str], feed: dict[str, Any], *, alone: bool) -> list[Any]:
+        found: list[Any] = (self.wide if alone else self.narrow).run(outputs, feed)
+        return found
+
+
+#: Trunks that engines of this process hold, by SHA-256 and threads: equal bytes are loaded once.
+_trunks: WeakValueDictionary[tuple[str, int], _Graph] = WeakValueDictionary()
+_trunks_lock = threading.Lock()
+
+
+def _shared_trunk(path: Path, threads: int) -> tuple[str, _Graph]:
+    data = path.read_bytes()
+    key = hashlib.sha256(data).hexdigest()
+    with _trunks_lock:
+        trunk = _trunks.get((key, threads))
+        if trunk is None:
+            trunk = _trunks[key, threads] = _Graph(data, threads)
+    return key, trunk
+
+
 class Engine:
     """One loaded model. Every method may be called from several threads at once.
 
@@ -72,9 +116,9 @@ class Engine:
         try:
             words = (folder / model_folder.TOKENIZER).read_bytes()
             self._tokenizer = Tokenizer.from_buffer(words)
-            graph = str(folder / model_folder.GRAPHS[self.name])
-            self._session = _session(graph, 1)
-            self._wide = _session(graph, threads) if threads > 1 else self._session
+            *trunk, graph = model_folder.graphs_of(folder, self.name)
+            self._graph = _Graph(str(graph), threads)
+            shared = _shared_trunk(trunk[0], threads) if trunk else None
         except Exception as error:  # tokenizers and ONNX Runtime raise bare Exception subclasses of their own
             raise VerificationError(
                 "a graph and a tokenizer that load", f"{type(error).__name__}: {error}", "train the model again"
@@ -83,7 +127,10 @@ class Engine:
         self._tokenizer.enable_truncation(self.card.max_tokens)
         #: Engines with the same key read texts alike: what one tokenised, the other may run.
         self.tokenizer_key = hashlib.sha256(words + str(self.card.max_tokens).encode()).hexdigest()
-        width = self._session.get_outputs()[0].shape[-1]
+        #: Engines with the same key, not None, share a trunk: what one encoded, the other may decide on.
+        self.trunk_key: str | None = shared[0] if shared else None
+        self._trunk = shared[1] if shared else None
+        width = self._graph.narrow.get_outputs()[0].shape[-1]
         if width != len(self.card.labels):
             raise VerificationError(
                 f"{len(self.card.labels)} outputs, one per label", f"{width} in the graph", "train the model again"
@@ -100,7 +147,7 @@ class Engine:
         return Tokens([encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings])
 
     def run(self, ids: Sequence[list[int]], *, alone: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One call of the graph, on one core and outside the interpreter lock.
+        """One call of the graph, on one core and outside the interpreter lock; of trunk and head where it is split.
 
         Args:
             ids: token ids of n texts, of about the same length.
@@ -109,15 +156,29 @@ class Engine:
         Returns:
             Logits [n, labels] and embeddings [n, hidden].
         """
-        width = max(1, max(len(row) for row in ids))
-        input_ids = np.zeros((len(ids), width), dtype=np.int64)
-        attention_mask = np.zeros((len(ids), width), dtype=np.int64)
-        for row, values in enumerate(ids):
-            input_ids[row, : len(values)] = values
-            attention_mask[row, : len(values)] = 1
-        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
-        logits, embeddings = (self._wide if alone else self._session).run(["logits", "sentence_embedding"], feed)
+        if self._trunk is not None:
+            states = self.encode(ids, alone=alone)
+            return self.decide(states, alone=alone), states.embeddings
+        logits, embeddings = self._graph.run(["logits", "sentence_embedding"], _feed(ids), alone=alone)
         return logits, embeddings
+
+    def encode(self, ids: Sequence[list[int]], *, alone: bool = False) -> States:
+        """The first half of a `run`, for every engine with this `trunk_key` and `tokenizer_key`.
+
+        Raises:
+            ValueError: the engine has no trunk, its `trunk_key` being None.
+        """
+        if self._trunk is None:
+            raise ValueError(f"{self.card.task} has a graph without a trunk: use run")
+        feed = _feed(ids)
+        values, embeddings = self._trunk.run(["token_states", "sentence_embedding"], feed, alone=alone)
+        return States(values, feed["attention_mask"], embeddings)
+
+    def decide(self, states: States, *, alone: bool = False) -> NDArray[np.float32]:
+        """The second half of a `run`: logits [n, labels] from what an engine with this `trunk_key` encoded."""
+        feed = {"token_states": states.values, "attention_mask": states.mask}
+        logits: NDArray[np.float32] = self._graph.run(["logits"], feed, alone=alone)[0]
+        return logits
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated probabilities [n, labels] of `logits`."""
@@ -163,7 +224,18 @@ class Engine:
             return list(lanes.map(self.run, ids))
 
 
-def _session(graph: str, threads: int) -> Any:
+def _feed(ids: Sequence[list[int]]) -> dict[str, NDArray[np.int64]]:
+    """Token ids of texts as the graph takes them, padded on the right."""
+    width = max(1, max(len(row) for row in ids))
+    input_ids = np.zeros((len(ids), width), dtype=np.int64)
+    attention_mask = np.zeros((len(ids), width), dtype=np.int64)
+    for row, values in enumerate(ids):
+        input_ids[row, : len(values)] = values
+        attention_mask[row, : len(values)] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def _session(graph: str | bytes, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -4,6 +4,7 @@ MLmodel, model/, components/, …     a standard MLflow transformers model
 undertone/model.json                `ModelCardData`: task, labels, calibration, lineage
 undertone/model.onnx                the exact graph, float32 (logits and sentence embedding)
 undertone/model.int8.onnx           the same with int8 weights, where training found that it keeps the answers
+undertone/trunk.onnx, head.onnx     in place of model.onnx where tasks may share the trunk; trunk.int8.onnx, … alike
 undertone/tokenizer.json            tokenizer with the cleaning inside
 undertone/reference.parquet         predictions on rows the model never trained on: the drift watch's reference
 undertone/reference_terms.json      in how many of these rows a word stands, for words of five rows and more
@@ -32,6 +33,11 @@ GRAPH_INT8 = f"{EXTRAS}/model.int8.onnx"
 #: Graph file by the name of the engine that runs it.
 EXACT, INT8 = "onnx-fp32", "onnx-int8"
 GRAPHS = {EXACT: GRAPH, INT8: GRAPH_INT8}
+#: Trunk and head in place of one graph.
+SPLIT_GRAPHS = {
+    EXACT: (f"{EXTRAS}/trunk.onnx", f"{EXTRAS}/head.onnx"),
+    INT8: (f"{EXTRAS}/trunk.int8.onnx", f"{EXTRAS}/head.int8.onnx"),
+}
 TOKENIZER = f"{EXTRAS}/tokenizer.json"
 REFERENCE = f"{EXTRAS}/reference.parquet"
 REFERENCE_TERMS = f"{EXTRAS}/reference_terms.json"
@@ -52,7 +58,8 @@ REFERENCE_COLUMNS = (
 class Lineage(BaseModel):
     """Where a model came from, in values that can be checked.
 
-    ``rows_until``: rows sent at or after it were not used; None: the same as ``trained_at``.
+    ``rows_until``: rows sent at or after it were not used; None: the same as ``trained_at``. ``trunk``: the model whose
+    layers below the last are these, untouched; ``own``: others may stand on its own; None: neither.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +78,7 @@ class Lineage(BaseModel):
     effort: str
     base_model: str
     base_model_sha256: str
+    trunk: str | None = None
     synthetic: bool = False
 
 
@@ -114,6 +122,12 @@ class ModelCardData(BaseModel):
             raise VerificationError(
                 f"{METADATA} in a model folder", f"{type(error).__name__}: {error}", "train the model again"
             ) from error
+
+
+def graphs_of(folder: Path, engine: str) -> tuple[Path, ...]:
+    """Files of `engine` in a model folder: trunk and head, or else one graph, there or not."""
+    split = tuple(folder / name for name in SPLIT_GRAPHS[engine])
+    return split if split[0].is_file() else (folder / GRAPHS[engine],)
 
 
 def manifest(folder: Path) -> dict[str, str]:
