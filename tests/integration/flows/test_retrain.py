@@ -1,5 +1,6 @@
 """The retrain flow around its steps: one at a time, and a failure that leaves a trace."""
 
+import hashlib
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +12,10 @@ from training import steps
 from training.work import Request
 from undertone.errors import ConfigError, DataError, DecisionError
 from undertone.lease import hold
-from undertone.model_folder import ModelCardData
+from undertone.model_folder import EXACT, SPLIT_GRAPHS, ModelCardData
 from undertone.records import Feedback, Message, ScoredMessage
 from undertone.settings import get_settings
+from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -55,6 +57,7 @@ def test_misuse_is_told(here: Workspace, name: str, value: str) -> None:
 
 
 LABELS = ("negative", "neutral", "positive")
+TRUNK = SPLIT_GRAPHS[EXACT][0]
 
 
 def words(number: int) -> str:
@@ -114,3 +117,20 @@ def test_of_many_holdout_rows_the_recent_ones_are_all_looked_at(
         assert len(looked_at) == limit
         assert looked_at.index.is_monotonic_increasing
         assert (looked_at["holdout"] == "recent").sum() == recent
+
+
+def test_a_task_is_trained_on_the_trunk_of_a_registered_version(
+    here: Workspace, tiny_base_model: Path, tmp_path: Path
+) -> None:
+    for task, labels in (("sentiment", LABELS), ("sarcasm", get_task("sarcasm").labels)):
+        rows = [f"{words(number)} {'x' * (number % 97)},{labels[number % len(labels)]}" for number in range(240)]
+        (tmp_path / f"{task}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    how = {"effort": "smoke", "now": NOW, "trainer": "tom"}
+    retrain("sentiment", source=str(tmp_path / "sentiment.csv"), base_model=str(tiny_base_model), trunk="own", **how)
+    retrain("sarcasm", source=str(tmp_path / "sarcasm.csv"), trunk="models:/sentiment/1", **how)
+    below, above = (here.registry.download(task, 1, tmp_path / task) for task in ("sentiment", "sarcasm"))
+    assert (below / TRUNK).read_bytes() == (above / TRUNK).read_bytes()
+    lineage = ModelCardData.read(above).lineage
+    assert (ModelCardData.read(below).lineage.trunk, lineage.trunk) == ("own", "models:/sentiment/1")
+    with (below / "model" / "model.safetensors").open("rb") as stream:
+        assert lineage.base_model_sha256 == hashlib.file_digest(stream, "sha256").hexdigest()
