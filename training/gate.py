@@ -98,9 +98,8 @@ def _slice_floor(slices: Sequence[SliceLine], policy: GatePolicy) -> GateLine:
 
 
 def _engine(fidelity: Fidelity | None, policy: GatePolicy) -> GateLine:
-    required = (
-        f"exact, or {policy.min_agreement:.1%} the same label and at most {policy.max_engine_loss:g} macro-F1 lost"
-    )
+    most = f"no significant loss of more than {policy.max_engine_loss:g} macro-F1"
+    required = f"exact, or {policy.min_agreement:.1%} the same label and {most}"
     if fidelity is None:
         return GateLine("engine", False, None, required)
     return GateLine("engine", fidelity.holds(policy), str(fidelity), required)

@@ -24,7 +24,7 @@ def changed(rows: int) -> np.ndarray:
 
 def test_agreement_and_both_scores_are_measured():
     found = compare_engines(INT8, changed(30), EXACTLY, TRUTH)
-    assert found == Fidelity(INT8, 0.9, pytest.approx(0.9), 1.0)
+    assert found == Fidelity(INT8, 0.9, pytest.approx(0.9), 1.0, pytest.approx(2**-29))
     assert found.loss == pytest.approx(0.1)
     assert str(found) == "onnx-int8: 90.00% the same label, macro-F1 -0.1000"
 
@@ -45,6 +45,10 @@ def test_answers_that_are_no_numbers_agree_with_nothing(value):
         (Fidelity(INT8, 0.99, 0.795, 0.80), True),
         (Fidelity(INT8, 0.99, 0.785, 0.80), False),
         (Fidelity(INT8, 0.99, 0.90, 0.80), True),  # a gain is no loss
+        (Fidelity(INT8, 0.99, 0.785, 0.80, 0.05), True),  # a loss that chance explains
+        (Fidelity(INT8, 0.99, 0.785, 0.80, 0.049), False),
+        (Fidelity(INT8, 0.9699, 0.785, 0.80, 1.0), False),
+        (Fidelity(INT8, 0.99, 0.785, 0.80, float("nan")), False),
         (Fidelity(INT8, float("nan"), 0.80, 0.80), False),
         (Fidelity(INT8, 0.99, float("nan"), 0.80), False),
         (Fidelity(INT8, 0.99, 0.80, float("nan")), False),
