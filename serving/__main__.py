@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 
@@ -12,7 +13,7 @@ from serving import access
 from serving.app import create_app
 from serving.patience import PatientProtocol, PatientServer
 from serving.telemetry import configure_logging
-from undertone.settings import get_settings
+from undertone.settings import QUIET, get_settings
 
 log = logging.getLogger("undertone.serving")
 
@@ -26,6 +27,8 @@ KEEP_ALIVE_S = 75
 
 def main() -> int:
     """Serve until told to stop."""
+    for name, value in QUIET.items():  # the tokenizer's own threads would spin beside the lanes, too
+        os.environ.setdefault(name, value)
     settings = get_settings()
     configure_logging(settings)
     if (open_door := access.warning(settings)) is not None:
