@@ -80,6 +80,7 @@ class _Load:
         self.began: float | None = None
         self.ended: float | None = None
         self.latencies: list[float] = []
+        self.moments: list[float] = []
         self.bodies: dict[int, bytes] = {}
         self.errors = 0
         self.first_error = ""
@@ -110,6 +111,7 @@ class _Load:
             self.failed(f"{status.decode('latin-1')}: {body[:200].decode('utf-8', 'replace')}")
         elif self.began is not None and self.ended is None:
             self.latencies.append(now - sent)
+            self.moments.append(now)
         if self.began is None:
             if good and now >= self.warm_until and not self.once:
                 self._sample()
@@ -258,6 +260,13 @@ class _Client(asyncio.Protocol):
 def run(plan: Plan) -> Measured:
     """Play one phase."""
     return _loop(_play(plan, once=False)).measured()
+
+
+def trace(plan: Plan) -> tuple[Measured, list[tuple[float, float]]]:
+    """Play one phase; beside its figures each good answer's moment (`time.perf_counter`, on Linux the same clock in
+    every process) and its seconds."""
+    load = _loop(_play(plan, once=False))
+    return load.measured(), list(zip(load.moments, load.latencies, strict=True))
 
 
 def ask(plan: Plan) -> list[bytes]:
