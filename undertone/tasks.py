@@ -45,7 +45,10 @@ class GatePolicy(_Frozen):
         description="least share of labels that an engine has in common with the exact one; else that serves",
     )
     max_engine_loss: float = Field(
-        0.01, ge=0, le=1, description="macro-F1 that an engine may lose to the exact one; more is refused where significant"
+        0.01,
+        ge=0,
+        le=1,
+        description="macro-F1 that an engine may lose to the exact one; more is refused where significant",
     )
     min_invariance: float = Field(
         0.85, ge=0, le=1, description="least share of labels that stay when names, emoji or one typo change a message"
