@@ -180,12 +180,14 @@ class TrialFollower:
 
     def _leave(self, ledger: Ledger, slot: ModelSlot) -> None:
         """The ledger says that the trial of this slot is over."""
-        mine, slot.trial = slot.trial, None
-        self._show(slot)
-        if mine is not None:
-            shutil.rmtree(self._folder / slot.spec.name / str(mine.number), ignore_errors=True)
+        mine = slot.trial
         if isinstance(mine, Challenger):
             mine.returned = mine.returned or "the trial ended"
+        if mine is not None:
+            shutil.rmtree(self._folder / slot.spec.name / str(mine.number), ignore_errors=True)
+        slot.trial = None
+        self._show(slot)
+        if isinstance(mine, Challenger):
             self._write(ledger, mine)
             self._written.pop(mine.number, None)
             log.info("%s %s is on trial no more", slot.spec.name, mine.version)
