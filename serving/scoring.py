@@ -51,6 +51,8 @@ class Scorer:
 
         A slot is read once, so a swap in between changes nothing. Models that read texts alike share one tokenisation.
         """
+        # threads of several models' sessions would spin beside each other: they share a core better one after another
+        alone = alone and sum(slot.served is not None for slot in self._slots.values()) == 1
         batch = _Batch(messages, [in_share(message.id, self._embedding_share) for message in messages], alone)
         rows: list[dict[str, Answer]] = [{} for _ in messages]
         for name, slot in self._slots.items():
