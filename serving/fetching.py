@@ -33,10 +33,12 @@ class Fetcher:
 
     Args:
         settings: name the registry.
+        serves: whether the worker answers requests: only then does a child that starts give way to it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, serves: Callable[[], bool]) -> None:
         self._settings = settings
+        self._serves = serves
         self._child: ProcessPoolExecutor | None = None
         self._used = 0.0
 
@@ -71,7 +73,12 @@ class Fetcher:
         if "mlflow" in sys.modules:  # it is here already: a child would save nothing
             return act(*values)
         if self._child is None:
-            self._child = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_be_a_child)
+            self._child = ProcessPoolExecutor(
+                1,
+                multiprocessing.get_context("spawn"),
+                initializer=_be_a_child,
+                initargs=(NICENESS if self._serves() else 0,),
+            )
         try:
             return self._child.submit(act, *values).result()
         except (BrokenProcessPool, RuntimeError) as error:
@@ -83,9 +90,9 @@ class Fetcher:
             self._used = time.monotonic()
 
 
-def _be_a_child() -> None:
+def _be_a_child(niceness: int) -> None:
     """Give way to the worker, and end with it, however it ends."""
-    os.nice(NICENESS)
+    os.nice(niceness)
     threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
 
 

@@ -64,7 +64,7 @@ class Follower:
         self._slots = slots
         self._metrics = metrics
         self._aliases: Aliases | None = None
-        self._fetcher = Fetcher(settings)
+        self._fetcher = Fetcher(settings, lambda: any(slot.served for slot in slots.values()))
         self._trials = TrialFollower(settings, self._fetcher, metrics, begin_trial)
         self._ledger: Ledger | None = None
         self._refused: dict[str, _Refused] = {}

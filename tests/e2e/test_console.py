@@ -143,7 +143,7 @@ def test_approve_with_the_keyboard_and_see_the_worker_serve_it(urls: tuple[str, 
     page.keyboard.press("Enter")
     page.get_by_role("status").wait_for()
     assert "sentiment 2 is approved" in page.get_by_role("status").inner_text()
-    wait_until(lambda: served(worker) == 2, 30, "version 2 served")
+    wait_until(lambda: served(worker) == 2, 60, "version 2 served")
     page.goto(console)
     assert "✓ serves it" in page.locator(".card").first.inner_text()
     assert "read by keyboard" in page.locator(".card").first.inner_text()
