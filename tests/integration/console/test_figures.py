@@ -26,7 +26,9 @@ def test_trainings_evaluation_and_verdict_are_read_whole() -> None:
     part = SliceLine("channel=chat", 90, 0.4, 0.3, 0.1, (-0.1, 0.2), 0.2, holds=True, too_few=False)
     line = GateLine("rows", True, 90, "at least 9")
     check = Check("one typo", 9, 8, ({"text": "a", "changed": "b", "answer": "x", "changed_answer": "y"},))
-    verdict = GateVerdict(True, "better", (line,), 0.1, (0.0, 0.2), 0.5, (part,), Latency(3.0, 2.0), behaviour=(check,))
+    verdict = GateVerdict(
+        True, "better", (line,), 0.1, (0.0, 0.2), 0.5, (part,), latency=Latency(3.0, 2.0), behaviour=(check,)
+    )
     judged = verdict.as_dict(texts=True)
 
     head, *rest = figures.metrics(mine, other, judged)
