@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from serving import explain_child
+from serving import child, explain_child
 from serving.errors import Later, NoExplanations, Overloaded, TooMany
 from serving.explain_child import Explanation, OutOfTime, Question
 from serving.http import Call
@@ -87,7 +85,7 @@ class Explainer:
     @property
     def processes(self) -> list[BaseProcess]:
         """The process, if there is one."""
-        return list((getattr(self._pool, "_processes", None) or {}).values())
+        return child.processes(self._pool)
 
     async def prepare(self, deadline: float) -> None:
         """Have a process that can explain, before anything is scored.
@@ -160,8 +158,7 @@ class Explainer:
         if self._warm:
             return
         if self._pool is None:
-            spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, spawn, initializer=explain_child.begin)
+            self._pool = child.start(explain_child.begin)
         try:
             await self._ask(_left(deadline), explain_child.warm)
             self._warm = True
@@ -200,15 +197,10 @@ class Explainer:
             self._rest = loop.call_later(self._idle_s, self._end)
 
     def _end(self) -> None:
-        processes = self.processes
         pool, self._pool, self._warm = self._pool, None, False
         if self._rest is not None:
             self._rest.cancel()
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:  # what it is at would keep the worker from ending
-                with suppress(OSError, ValueError):
-                    process.terminate()
+        child.end(pool)
 
     def _folders(self, scored: Sequence[ScoredMessage]) -> dict[tuple[str, int], Path]:
         """The copy on disk of every version that answered."""

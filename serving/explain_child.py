@@ -11,7 +11,6 @@ import importlib
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.fetching import NICENESS, end_with_parent
+from serving.child import live_with_parent
 from undertone import model_folder
 from undertone.engine import BATCH, Engine
 
@@ -96,10 +95,9 @@ class OutOfTime(Exception):
 
 def begin() -> None:
     """First thing in the process: give way to the worker, leave Ctrl-C to it, and end with it."""
-    os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
-    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+    live_with_parent()
 
 
 def warm() -> None:

@@ -6,30 +6,24 @@ and downloads would hold up requests. The child gives way to the scoring threads
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from serving import child
 from undertone.errors import RegistryError
 from undertone.settings import Settings
 
 #: Seconds without work after which the child ends.
 IDLE_S = 60.0
 
-#: How much the child gives way to the worker (`nice`).
-NICENESS = 10
-
 
 class Fetcher:
-    """Copies approvals, trials and model files out of MLflow. Only one thread may use it.
+    """Copies approvals, trials and model files out of MLflow. Only one thread may use it; any may `stop` it.
 
     Args:
         settings: name the registry.
@@ -61,26 +55,18 @@ class Fetcher:
 
     def stop(self) -> None:
         """End the child, whatever it does."""
-        child, self._child = self._child, None
-        if child is not None:
-            processes = list((getattr(child, "_processes", None) or {}).values())
-            child.shutdown(wait=False, cancel_futures=True)
-            for process in processes:  # a download under way would keep the worker from ending
-                with suppress(OSError, ValueError):
-                    process.terminate()
+        ended, self._child = self._child, None
+        child.end(ended)
 
     def _do(self, act: Callable[..., None], *values: Any) -> None:
         if "mlflow" in sys.modules:  # it is here already: a child would save nothing
             return act(*values)
-        if self._child is None:
-            self._child = ProcessPoolExecutor(
-                1,
-                multiprocessing.get_context("spawn"),
-                initializer=_be_a_child,
-                initargs=(NICENESS if self._serves() else 0,),
-            )
+        at_work = self._child
+        if at_work is None:
+            niceness = child.NICENESS if self._serves() else 0
+            at_work = self._child = child.start(child.live_with_parent, niceness)
         try:
-            return self._child.submit(act, *values).result()
+            return at_work.submit(act, *values).result()
         except (BrokenProcessPool, RuntimeError) as error:
             self.stop()
             raise RegistryError(
@@ -88,20 +74,6 @@ class Fetcher:
             ) from error
         finally:
             self._used = time.monotonic()
-
-
-def _be_a_child(niceness: int) -> None:
-    """Give way to the worker, and end with it, however it ends."""
-    os.nice(niceness)
-    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Wait until the worker ends, however it ends, and end this process then; for a thread of a child."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _approval(settings: Settings, task: str, version: int, into: Path) -> None:
