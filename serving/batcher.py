@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.errors import Overloaded
+from serving.inline import MESSAGES, inline
 from serving.metrics import Metrics
 from undertone.records import Message
 
@@ -27,8 +28,6 @@ READ_CHARS = 600
 #: Messages of one request that are candidates for one batch, while many requests wait.
 PIECE = 4
 MAX_QUEUE = 5_000
-#: Messages that are settled in the event loop; more go to a thread, so others are not held up.
-INLINE = 32
 
 #: Messages and results of each request, to what each is answered.
 Settle = Callable[[Sequence[tuple[Sequence[Message], list[Any]]]], Sequence[Any]]
@@ -218,10 +217,8 @@ class Batcher:
     async def _answer(self, jobs: list[_Job]) -> None:
         requests = [(job.messages, job.results) for job in jobs]
         try:
-            if sum(len(job.messages) for job in jobs) <= INLINE:
-                answers = self._settle(requests)
-            else:
-                answers = await asyncio.to_thread(self._settle, requests)
+            few = sum(len(job.messages) for job in jobs) <= MESSAGES
+            answers = await inline(few, self._settle, requests)
         except Exception as error:  # noqa: BLE001  as above: it belongs to these requests
             for job in jobs:
                 if not job.answer.done():

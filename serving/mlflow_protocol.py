@@ -6,10 +6,8 @@ any other message.
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
-from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -17,9 +15,10 @@ from urllib.parse import parse_qs
 
 from pydantic import BaseModel
 
-from serving.errors import NoModel, NotFound, NotTaken, status_of
+from serving.errors import NotFound, NotTaken, status_of
 from serving.http import JSON, Answer, Call, Endpoint, ErrorForm, Route, json_answer
-from serving.score import INLINE_BYTES, score_for
+from serving.inline import BYTES, inline
+from serving.score import answer_of, no_model, score_for
 from serving.wire import ErrorParts, messages_of, read_json
 from serving.worker import Worker
 from undertone.errors import DataError, UndertoneError
@@ -148,10 +147,7 @@ def invocations(worker: Worker, settings: Settings) -> Endpoint:
         task = _task(call, worker, settings)
         if worker.ready and worker.slots[task].served is None:
             raise no_model(task)
-        if len(call.body) <= INLINE_BYTES:
-            messages = _read(call, settings)
-        else:
-            messages = await asyncio.to_thread(_read, call, settings)
+        messages = await inline(len(call.body) <= BYTES, _read, call, settings)
         scored = await score_for(call, worker, messages)
         return json_answer({"predictions": [_scored(answer_of(item.predictions, task)) for item in scored]})
 
@@ -173,27 +169,6 @@ def ping(worker: Worker, settings: Settings) -> Endpoint:
 async def mlflow_version(call: Call) -> Answer:
     """The endpoint of `/version`."""
     return Answer(body=_mlflow_version(), media_type=PLAIN)
-
-
-def answer_of(predictions: Sequence[Prediction], task: str) -> Prediction:
-    """The answer of `task`.
-
-    Raises:
-        NoModel: its version was taken out while the message waited.
-    """
-    for prediction in predictions:
-        if prediction.task == task:
-            return prediction
-    raise no_model(task)
-
-
-def no_model(task: str) -> NoModel:
-    """`task` has no version that may serve just now."""
-    return NoModel(
-        f"an approved champion of {task}",
-        "none; /readyz says why",
-        f"approve a version: `undertone models approve {task} VERSION`",
-    )
 
 
 def rows_of(body: Any) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ other message.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from serving.errors import Later, NotFound
 from serving.http import Answer, Call, Endpoint, ErrorForm, Route, json_answer
-from serving.mlflow_protocol import answer_of, no_model
+from serving.inline import BYTES, MESSAGES, inline
 from serving.model_slot import Served
-from serving.score import INLINE_BYTES, score_for
+from serving.score import answer_of, no_model, score_for
 from serving.tensors import TAKES, InferRequest, InferResponse, Output, read_request, write_response
 from serving.wire import messages_of
 from serving.worker import Worker
@@ -31,9 +30,6 @@ ALL = "undertone"
 
 #: Names of the input with the texts: ours, and the one that MLServer's runtimes and clients use.
 TEXTS = ("text", "args")
-
-#: Answers that are written in the event loop; more go to a thread, so that other requests are not held up.
-INLINE_ROWS = 32
 
 #: Inputs beside the texts; all optional.
 FACTS = ("id", "channel", "segment", "customer_id", "sent_at")
@@ -207,15 +203,10 @@ class Models:
     async def infer(self, call: Call) -> Answer:
         """`POST /v2/models/{name}/infer`."""
         served = self._serving(call)
-        if len(call.body) <= INLINE_BYTES:
-            request, messages = self._read(call)
-        else:
-            request, messages = await asyncio.to_thread(self._read, call)
+        request, messages = await inline(len(call.body) <= BYTES, self._read, call)
         _check_outputs(request, [tensor.name for tensor in _outputs_of(call.parts["name"], served)])
         scored = await score_for(call, self._worker, messages)
-        if len(scored) <= INLINE_ROWS:
-            return self._write(call, request, scored)
-        return await asyncio.to_thread(self._write, call, request, scored)
+        return await inline(len(scored) <= MESSAGES, self._write, call, request, scored)
 
     def _serving(self, call: Call) -> dict[str, Served]:
         """What serves as the model that the call names, by task.
