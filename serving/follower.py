@@ -112,6 +112,8 @@ class Follower:
             self._fetcher.rest()
             self._stopping.wait(self._settings.follow_seconds)
         self._fetcher.stop()
+        if self._ledger is not None:
+            self._ledger.store.engine.dispose()
 
     def look(self) -> None:
         """One look at every alias and trial. Never raises: what serves serves on, `problem` says what is wrong."""

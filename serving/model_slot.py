@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +73,19 @@ class Refusal:
     version: int | None
     error: dict[str, str]
     at: datetime
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[bool]:
+    """The right to change the copies in `folder`, which is made. False: another worker holds it just now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 class ModelSlot:
@@ -212,17 +225,9 @@ class ModelSlot:
                 "approve a version of this task",
             )
 
-    @contextmanager
-    def exclusive(self) -> Iterator[bool]:
+    def exclusive(self) -> AbstractContextManager[bool]:
         """The right to change this task's copies on disk. False: another worker of this home holds it just now."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        return exclusive(self.folder)
 
     def stage(self) -> Path:
         """An empty folder to fetch a version into; only with `exclusive`. Always the same, so errors read alike."""

@@ -6,7 +6,6 @@ disk, and a trial that this worker gave back in memory ends for everybody with o
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from serving.challenger import Challenger, NoTrial, refuse
 from serving.fetching import Fetcher
 from serving.metrics import Metrics
-from serving.model_slot import LOCK, STAGING, ModelSlot
+from serving.model_slot import STAGING, ModelSlot, exclusive
 from undertone import signing
 from undertone.errors import UndertoneError, VerificationError
 from undertone.model_folder import MODEL
@@ -124,12 +123,9 @@ class TrialFollower:
 
     def _load(self, slot: ModelSlot, trial: Trial, order: TrialOrder) -> Challenger | None:
         home = self._folder / slot.spec.name
-        home.mkdir(parents=True, exist_ok=True)
         copy = home / str(trial.number)
-        with (home / LOCK).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with exclusive(home) as mine:
+            if not mine:
                 return None
             if copy.is_dir():
                 try:

@@ -210,18 +210,7 @@ def _promote(
     """Order, approval's files, ledger, alias, in this order: a crash in between serves nothing that is not recorded."""
     task, version = statement.task, statement.version
     trial = trials.running(workspace.ledger, task)
-    serial, head = workspace.ledger.head()
-    order = Order(
-        task=task,
-        version=version,
-        manifest_sha256=statement.manifest_sha256,
-        kind=kind,
-        serial=serial,
-        ledger_hash=head,
-        approver=signer.name,
-        at=act.at,
-        reason=act.reason,
-    ).sign(signer)
+    order = Order(**ordered(workspace, statement, signer, act), kind=kind).sign(signer)
     (copy / ORDER).write_text(order.model_dump_json(indent=2) + "\n", encoding="utf-8")
     names = (f"{MODEL}/{STATEMENT}", SIGNATURE, ORDER, CARD)
     workspace.registry.put_approval(task, version, *(copy / name for name in names if (copy / name).is_file()))
@@ -271,6 +260,21 @@ def told(
         "reason": act.reason,
         "override": override,
         "claim": _claim_of(workspace, task, version),
+    }
+
+
+def ordered(workspace: Workspace, statement: Statement, signer: Signer, act: Act) -> dict[str, Any]:
+    """What every order says: whose word it is on the version of `statement`, and how far the ledger was."""
+    serial, head = workspace.ledger.head()
+    return {
+        "task": statement.task,
+        "version": statement.version,
+        "manifest_sha256": statement.manifest_sha256,
+        "serial": serial,
+        "ledger_hash": head,
+        "approver": signer.name,
+        "at": act.at,
+        "reason": act.reason,
     }
 
 

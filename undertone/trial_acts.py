@@ -16,6 +16,7 @@ from undertone.governance import (
     end_early,
     gate_row,
     need_reason,
+    ordered,
     promoting,
     refuse_frozen,
     refuse_own,
@@ -75,21 +76,8 @@ def start(
         said = told(workspace, task, version, card, manifest_sha256, verdict, act, override)
         statement = TrialStatement(**said, purpose=kind)
         refuse_own(statement, workspace)
-        serial, head = workspace.ledger.head()
-        order = TrialOrder(
-            task=task,
-            version=version,
-            manifest_sha256=manifest_sha256,
-            kind=kind,
-            share=share,
-            champion=champion,
-            policy=policy,
-            serial=serial,
-            ledger_hash=head,
-            approver=signer.name,
-            at=act.at,
-            reason=act.reason,
-        ).sign(signer)
+        words = ordered(workspace, statement, signer, act)
+        order = TrialOrder(**words, kind=kind, share=share, champion=champion, policy=policy).sign(signer)
         signing.sign(folder, statement, signer, copy / SIGNATURE)
         signing.verify_trial(folder, copy / SIGNATURE, order, Trust.of(workspace.settings))
         workspace.registry.put_trial(task, version, folder / STATEMENT, copy / SIGNATURE)

@@ -124,8 +124,6 @@ def test_a_postgresql_that_goes_away_and_comes_back_delays_rows_only(ready, serv
         served.score(*named("zz-after"))
         served.wait_stored()
         assert served.ready()["store_problem"] is None
-    if served.worker.follower._ledger:
-        served.worker.follower._ledger.store.engine.dispose()  # a process ends; this one goes on
     assert stored_ids(settings) == ["before", *[f"while-{number:02}" for number in range(20)], "zz-after"]
 
 
