@@ -1,6 +1,6 @@
 """The worker's door: every HTTP request comes in here, and every answer goes out.
 
-Plain ASGI: a framework's request and response objects would cost as much as a tenth of a message's score.
+Plain ASGI: what a framework's request and response objects would cost stands in docs/decisions/0017.
 """
 
 from __future__ import annotations
