@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from sqlalchemy import select
-from typer.testing import CliRunner
 
 from flows.audits import audit_of, draw_audit, estimate_error, queue_unsure, wanted_labels
-from flows.commands import feedback, reviews
 from flows.labels import add_file, export_reviews, import_reviews
 from monitoring.windows import Window
 from tests.integration.conftest import NOW
@@ -24,7 +22,6 @@ from undertone.records import DriftVerdict, Level, Message, Prediction, ScoredMe
 from undertone.reviews import Reviews
 from undertone.schema import feedback as feedback_table
 from undertone.schema import messages
-from undertone.settings import get_settings
 from undertone.tasks import SENTIMENT
 from undertone.workspace import Workspace
 
@@ -370,63 +367,50 @@ def test_labels_of_a_file_say_where_they_came_from(workspace: Workspace, tmp_pat
 # the command line ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def command(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    monkeypatch.setenv("UNDERTONE_HOME", str(workspace.settings.home))
-    monkeypatch.setenv("UNDERTONE_ACTOR", "ann")
-    get_settings.cache_clear()
-
-    def run(*words: str, app: Any = reviews.app) -> Any:
-        done = CliRunner().invoke(app, list(words))
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout) if "--json" in words else done.stdout
-
-    yield run
-    get_settings.cache_clear()
-
-
 def test_a_reviewers_hour_at_the_command_line(
-    command: Callable[..., Any], drawn: list[dict], workspace: Workspace, tmp_path: Path
+    undertone: Callable[..., Any], drawn: list[dict], workspace: Workspace, tmp_path: Path
 ) -> None:
-    first = command("next", "sentiment")
+    first = undertone("reviews", "next", "sentiment")
     assert f"item {drawn[0]['id']} (audit): chat, " in first
     assert drawn[0]["text"] in first or "more" in first
     assert "negative | neutral | positive" in first
-    assert len(command("next", "sentiment", "--count", "2", "--reviewer", "bo", "--json")) == 2
+    assert len(undertone("reviews", "next", "sentiment", "--count", "2", "--reviewer", "bo", "--json")) == 2
     one, *others = [str(item["id"]) for item in drawn]
-    assert command("label", one, "neutral", "--json") == {"item": int(one), "label": "neutral", "reviewer": "ann"}
+    assert undertone("reviews", "label", one, "neutral", "--json") == {
+        "item": int(one),
+        "label": "neutral",
+        "reviewer": "ann",
+    }
     with pytest.raises(DataError, match="bo has it"):
-        command("skip", others[0])
-    command("skip", others[0], "--reviewer", "bo")
-    row = command("show", "sentiment", "--json")[0]
+        undertone("reviews", "skip", others[0])
+    undertone("reviews", "skip", others[0], "--reviewer", "bo")
+    row = undertone("reviews", "show", "sentiment", "--json")[0]
     assert [row[name] for name in ("open", "held", "labelled", "skipped")] == [3, 1, 1, 1]
-    assert "sentiment-3-2026-10-06" in command("show")
+    assert "sentiment-3-2026-10-06" in undertone("reviews", "show")
     path = tmp_path / "queue.csv"
-    command("export", "sentiment", "--file", str(path))
+    undertone("reviews", "export", "sentiment", "--file", str(path))
     assert len(pd.read_csv(path)) == 3
-    assert command("export", "sentiment") == path.read_text()
-    assert len(json.loads(command("export", "sentiment", "--format", "label-studio"))) == 3
+    assert undertone("reviews", "export", "sentiment") == path.read_text()
+    assert len(json.loads(undertone("reviews", "export", "sentiment", "--format", "label-studio"))) == 3
     with pytest.raises(ConfigError, match="a format"):
-        command("export", "sentiment", "--format", "xml")
+        undertone("reviews", "export", "sentiment", "--format", "xml")
     with pytest.raises(ConfigError, match="a file that can be written"):
-        command("export", "sentiment", "--file", str(tmp_path))
+        undertone("reviews", "export", "sentiment", "--file", str(tmp_path))
     path.write_text(f"review_id,label\n{others[1]},positive\n")
-    assert command("import", "sentiment", str(path)) == "1 items labelled\n"
+    assert undertone("reviews", "import", "sentiment", str(path)) == "1 items labelled\n"
     path.write_text("message_id,label,suggested\nx,neutral,true\n")
-    command("add", "sentiment", str(path), app=feedback.app)
-    assert command("next", "emotion") == "\n"
+    undertone("feedback", "add", "sentiment", str(path))
+    assert undertone("reviews", "next", "emotion") == "\n"
 
 
-def test_unsure_answers_go_into_the_queue_once_a_day(command: Callable[..., Any], workspace: Workspace) -> None:
+def test_unsure_answers_go_into_the_queue_once_a_day(undertone: Callable[..., Any], workspace: Workspace) -> None:
     traffic(workspace, 0, rows=60)
     with pytest.raises(DataError, match="a champion of sentiment"):
-        command("pick", "sentiment")
+        undertone("reviews", "pick", "sentiment")
     workspace.ledger.append("approved", "sentiment", at=NOW, actor="ann", reason="test", version=3)
     assert queue_unsure(workspace, "sentiment", 20, NOW + DAY, days=7) == 20
     assert queue_unsure(workspace, "sentiment", 20, NOW + DAY, days=7) == 0
     picked = Reviews(workspace.store).batch("sentiment", "review-sentiment-3-2026-10-06")
     assert Counter(pick.predicted for pick in picked[:17]) == {"neutral": 17}  # 0.4 against 0.3
     assert queue_unsure(workspace, "sentiment", 60, NOW + 2 * DAY, days=7) == 40  # those not asked yet
-    assert command("pick", "sentiment", "--json") == {"added": 0}  # today has no messages
+    assert undertone("reviews", "pick", "sentiment", "--json") == {"added": 0}  # today has no messages

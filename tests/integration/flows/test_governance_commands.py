@@ -1,38 +1,17 @@
 """The governance lead's day at the command line, over a real registry."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from flows.cli import app
 from undertone.errors import ConfigError, DecisionError, StoreError
 from undertone.registry import ModelVersion
 from undertone.settings import get_settings
 from undertone.workspace import Workspace
 
 Undertone = Callable[..., Any]
-
-
-@pytest.fixture
-def undertone(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Undertone:
-    """Runs a command in the workspace; gives its JSON, or its text."""
-    monkeypatch.setenv("UNDERTONE_HOME", str(workspace.settings.home))
-    monkeypatch.setenv("UNDERTONE_ACTOR", "ann")
-    get_settings.cache_clear()
-
-    def run(*words: str, code: int = 0) -> Any:
-        done = CliRunner().invoke(app, list(words))
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == code, done.output
-        return json.loads(done.stdout) if "--json" in words else done.stdout
-
-    yield run
-    get_settings.cache_clear()
 
 
 def test_from_a_key_to_a_rollback(undertone: Undertone, register: Callable[..., ModelVersion], tmp_path: Path) -> None:

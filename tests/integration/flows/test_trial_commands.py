@@ -1,39 +1,17 @@
 """A challenger's trial at the command line, over a real registry."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from flows.cli import app
 from undertone import trials
 from undertone.errors import DecisionError
 from undertone.registry import ModelVersion
-from undertone.settings import get_settings
 from undertone.trial_figures import Figures
 from undertone.workspace import Workspace
 
 Undertone = Callable[..., Any]
-
-
-@pytest.fixture
-def undertone(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Undertone]:
-    """Runs a command in the workspace; gives its JSON, or its text."""
-    monkeypatch.setenv("UNDERTONE_HOME", str(workspace.settings.home))
-    monkeypatch.setenv("UNDERTONE_ACTOR", "ann")
-    get_settings.cache_clear()
-
-    def run(*words: str) -> Any:
-        done = CliRunner().invoke(app, list(words))
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout) if "--json" in words else done.stdout
-
-    yield run
-    get_settings.cache_clear()
 
 
 def test_from_a_shadow_to_an_approval(
