@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 #: Set in the environment of a server's first process, so that a descendant that left its parent is found too.
@@ -64,6 +67,35 @@ class Tree:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and (set(alive := self.pids()) & set(alive if wanted is None else wanted)):
             time.sleep(0.05)
+
+
+@contextmanager
+def spawned(
+    command: Sequence[object], environment: Mapping[str, str], log: Path, folder: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], Tree]]:
+    """A server's first process and its tree, writing to `log`; nothing of it is left afterwards.
+
+    Args:
+        folder: that it runs in; None: this one.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        # the child marks itself, so that whatever it leaves behind can be told
+        child = subprocess.Popen(
+            ["/bin/sh", "-c", f'export {MARK}=$$; exec "$@"', "sh", *map(str, command)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        tree = Tree(child.pid)
+        try:
+            yield child, tree
+        finally:
+            tree.end()
+            child.wait()
 
 
 def busy_s() -> float:

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import serving_client
 from benchmarks.serving_client import Plan
 from benchmarks.serving_peers import Place, Server, read_labels
-from benchmarks.serving_processes import MARK, Tree
+from benchmarks.serving_processes import Tree, spawned
 
 #: Concurrent clients with one message a request.
 CLIENTS = (1, 8, 32, 64)
@@ -86,26 +86,10 @@ def started(server: Server, place: Place, trial: Trial, cores: int, log: Path) -
     Raises:
         Failed: it gave no answer in time, or ended.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as stream:
-        began = time.perf_counter()
-        # the child marks itself, so that whatever it leaves behind can be told
-        child = subprocess.Popen(
-            ["/bin/sh", "-c", f'export {MARK}=$$; exec "$@"', "sh", *map(str, server.command(place))],
-            cwd=place.folder,
-            env=server.environment(place, cores),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        tree = Tree(child.pid)
-        try:
-            _wait(server, place, trial.texts[0], child, log)
-            yield tree, time.perf_counter() - began
-        finally:
-            tree.end()
-            child.wait()
+    began = time.perf_counter()
+    with spawned(server.command(place), server.environment(place, cores), log, place.folder) as (child, tree):
+        _wait(server, place, trial.texts[0], child, log)
+        yield tree, time.perf_counter() - began
 
 
 def free_ports(count: int) -> list[int]:

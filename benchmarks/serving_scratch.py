@@ -6,6 +6,7 @@ card, so that the versions differ and score alike.
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import serving_client
-from benchmarks.serving_processes import MARK, Tree
+from benchmarks.serving_processes import Tree, spawned
 from benchmarks.serving_run import free_ports
 from undertone import governance
 from undertone.governance import Act
@@ -90,11 +91,21 @@ def scratch(source: Path, cache: Path, versions: int, follow_seconds: float) -> 
         for number in range(versions):
             _register(workspace, Path(kept["model"]), home / f"version-{number}", number)
         (port,) = free_ports(1)
-        with _worker(workspace.settings, port, home / "log") as tree:
+        environment = os.environ | workspace.settings.environment() | {"UNDERTONE_PORT": str(port)}
+        with spawned([sys.executable, "-m", "serving"], environment, home / "log") as (_, tree):
             made = Scratch(workspace, port, tree, kept["texts"])
             made.order(1)
             wait_for(lambda: made.version() == 1, "version 1 serves", home / "log")
             yield made
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark on such a home may be asked."""
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--sentiment", type=Path, default=Path("../shared/data/sentiment/train.csv"))
+    parser.add_argument("--cache", type=Path, default=Path("/tmp/bench-serving"), help="where the model is kept")
+    parser.add_argument("--wait", type=float, default=0, help="minutes to wait for idle cores")
+    parser.add_argument("--json", type=Path, help="keep the figures here, in detail")
 
 
 def wait_for(condition: Any, what: str, log: Path | None = None, seconds: float = START_LIMIT_S) -> None:
@@ -126,23 +137,3 @@ def _register(workspace: Workspace, model: Path, folder: Path, number: int) -> N
         payload={"passed": True, "manifest_sha256": digest(manifest(folder))},
     )  # fmt: skip
     shutil.rmtree(folder)
-
-
-@contextmanager
-def _worker(settings: Settings, port: int, log: Path) -> Iterator[Tree]:
-    environment = os.environ | settings.environment() | {"UNDERTONE_PORT": str(port)}
-    with log.open("wb") as stream:
-        child = subprocess.Popen(
-            ["/bin/sh", "-c", f'export {MARK}=$$; exec "$@"', "sh", sys.executable, "-m", "serving"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        tree = Tree(child.pid)
-        try:
-            yield tree
-        finally:
-            tree.end()
-            child.wait()

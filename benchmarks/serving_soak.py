@@ -17,13 +17,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 from benchmarks import serving_client
 from benchmarks.serving_processes import wait_for_quiet
-from benchmarks.serving_scratch import Scratch, scratch
+from benchmarks.serving_scratch import Scratch, add_arguments, scratch
 
 #: Length of a part; memory is read at its end.
 PART_S = 15.0
@@ -118,11 +117,7 @@ def summary(parts: list[Part], clients: int) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--sentiment", type=Path, default=Path("../shared/data/sentiment/train.csv"))
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/bench-serving"), help="where the model is kept")
-    parser.add_argument("--wait", type=float, default=0, help="minutes to wait for idle cores")
-    parser.add_argument("--json", type=Path, help="keep every part here")
+    add_arguments(parser)
     return parser.parse_args()
 
 

@@ -15,13 +15,12 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks import serving_client
 from benchmarks.serving_client import percentile
 from benchmarks.serving_processes import wait_for_quiet
-from benchmarks.serving_scratch import Scratch, scratch, wait_for
+from benchmarks.serving_scratch import Scratch, add_arguments, scratch, wait_for
 
 #: Seconds of load before the first order, and after the last.
 QUIET_S = 30.0
@@ -123,12 +122,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--every", type=float, default=10, help="seconds from one order to the next (default: 10)")
-    parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--follow", type=float, default=1.0, help="seconds between the worker's looks (default: 1)")
-    parser.add_argument("--sentiment", type=Path, default=Path("../shared/data/sentiment/train.csv"))
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/bench-serving"), help="where the model is kept")
-    parser.add_argument("--wait", type=float, default=0, help="minutes to wait for idle cores")
-    parser.add_argument("--json", type=Path, help="keep the figures here")
+    add_arguments(parser)
     return parser.parse_args()
 
 
