@@ -61,6 +61,14 @@ def train(
             " runs once for all tasks on them; own: let other tasks do so with this one's"
         ),
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="a hyperparameter in place of the effort's, such as epochs=4; repeatable",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     now: Now = "",
     as_json: Json = False,
 ) -> None:
@@ -70,8 +78,10 @@ def train(
     """
     from flows import running
     from flows.terminal import emit, moment, prove_trainer, say
+    from training.effort import parse_overrides
 
     prove_trainer()
+    given = parse_overrides(overrides or [])
     try:
         with running.prefect_ready():
             from flows.retrain import retrain
@@ -86,6 +96,7 @@ def train(
                 label_column=label_column,
                 base_model=base_model,
                 trunk=trunk,
+                overrides=given,
             )
     except KeyboardInterrupt:
         say("stopped; the same command goes on from the last checkpoint")

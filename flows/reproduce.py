@@ -152,6 +152,7 @@ def _train_again(
         made.task,
         *("--source", origin.source, "--effort", origin.effort, "--seed", str(origin.seed), "--base-model", base),
         *(("--trunk", origin.trunk) if origin.trunk else ()),
+        *(part for name, value in origin.overrides.items() for part in ("--set", f"{name}={value}")),
         *("--now", origin.trained_at.isoformat()),
         *(word for name, column in columns.items() if column is not None for word in (name, column)),
     ]

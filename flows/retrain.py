@@ -20,6 +20,7 @@ from flows import situation
 from flows.artifacts import publish
 from training import steps, track
 from training.base_model import located as base_model_located
+from training.effort import get_effort
 from training.evaluate import Evaluation
 from training.gate import GateVerdict
 from training.sources import located
@@ -47,6 +48,7 @@ def retrain(
     rows_until: datetime | None = None,
     lease: str | None = None,
     trunk: str | None = None,
+    overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a challenger, register it and let the gate judge it.
 
@@ -58,6 +60,7 @@ def retrain(
         lease: what the caller's hold of the task's training lease gave; empty: the flow takes the lease itself.
         trunk: the model on whose frozen layers a head is trained; ``base_model`` is its checkpoint, empty: found.
             ``own``: the new model's own layers may become a trunk.
+        overrides: hyperparameters in place of the effort's own, as `training.effort.Effort` names them.
 
     Returns:
         task, version, run_id, macro_f1, and the gate's passed, verdict and lines.
@@ -78,6 +81,7 @@ def retrain(
         base_model=base_model_located(base_model) if base_model else None,
         rows_until=rows_until,
         trunk=trunk,
+        overrides=get_effort(effort).chosen(overrides or {}),
     )
     with hold(workspace.store, situation.lease(task), holder=lease), failure_in_ledger(workspace, request):
         identity.trainer(workspace.settings, request.trainer)  # told before hours of training, not after

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from undertone.errors import ConfigError
 
@@ -34,6 +37,27 @@ class Effort(BaseModel):
     patience: int | None = Field(
         None, ge=1, description="evaluate each epoch, stop after this many without gain, keep the best; None: neither"
     )
+
+    def having(self, overrides: Mapping[str, Any]) -> Effort:
+        """This effort with other values for the hyperparameters that `overrides` names.
+
+        Raises:
+            ConfigError: there is no such hyperparameter, or a value is out of its range.
+        """
+        known = [name for name in type(self).model_fields if name != "name"]
+        if unknown := sorted(set(overrides) - set(known)):
+            raise ConfigError(f"hyperparameters ({', '.join(known)})", ", ".join(unknown), "use these names")
+        try:
+            return type(self).model_validate(self.model_dump() | dict(overrides))
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = ".".join(map(str, wrong["loc"]))
+            raise ConfigError(f"{name}: {wrong['msg']}", repr(wrong["input"]), f"give {name} another value") from None
+
+    def chosen(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """`overrides` with each value as `having` takes it, such as 4 for ``"4"``."""
+        changed = self.having(overrides)
+        return {name: getattr(changed, name) for name in sorted(overrides)}
 
 
 EFFORTS: dict[str, Effort] = {
@@ -68,3 +92,18 @@ def get_effort(name: str) -> Effort:
         return EFFORTS[name]
     except KeyError:
         raise ConfigError(f"an effort ({', '.join(EFFORTS)})", f"{name!r}", "use one of these names") from None
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """``["epochs=4", "dropout=none"]`` as names and values; `Effort.having` checks both.
+
+    Raises:
+        ConfigError: an assignment without a name or a value.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = (part.strip() for part in assignment.partition("="))
+        if not (name and equals and value):
+            raise ConfigError("a hyperparameter like epochs=4", repr(assignment), "write NAME=VALUE")
+        values[name] = None if value.lower() == "none" else value
+    return values

@@ -21,7 +21,6 @@ from training.calibrate import fit_temperature
 from training.card import card
 from training.contest import hold_contest
 from training.data import load, split, summary
-from training.effort import get_effort
 from training.evaluate import Evaluation, draw_calibration, draw_confusion, write_reference
 from training.evaluate import evaluate as evaluate_scores
 from training.evidence import digests, holdout_sha256, write_evidence
@@ -84,7 +83,7 @@ def prepare(workspace: Workspace, request: Request) -> Work:
 
 def begin(workspace: Workspace, work: Work) -> str:
     """Open (or reopen) the MLflow run of this training; gives its id."""
-    effort, request = get_effort(work.request.effort), work.request
+    effort, request = work.request.hyperparameters, work.request
     asked = {"task": request.task, "source": request.source, "seed": request.seed, "data_sha256": work.data_sha256}
     parameters = {f"effort.{key}": value for key, value in effort.model_dump().items()} | asked
     parameters |= {f"feedback.{key}": value for key, value in FEEDBACK.model_dump().items()}
@@ -100,7 +99,7 @@ def finetune(workspace: Workspace, work: Work, run_id: str) -> Path:
         return Path(work.finetuned.read_text())
     spec, request = get_task(work.request.task), work.request
     base = base_model.resolve(request.base_model or spec.base_model).path
-    effort = get_effort(request.effort)
+    effort = request.hyperparameters
     folder = fit(
         work.rows_of("train"),
         work.rows_of("validation"),
@@ -383,6 +382,7 @@ def _card(work: Work) -> ModelCardData:
             rows_until=utc(request.rows_until) if request.rows_until else None,
             seed=request.seed,
             effort=request.effort,
+            overrides=dict(request.overrides),
             base_model=request.base_model or spec.base_model,
             base_model_sha256=base.sha256,
             trunk=request.trunk,
@@ -399,7 +399,7 @@ def _capped(work: Work, part: str) -> DataFrame:
     import pandas as pd
 
     request, frame = work.request, work.rows_of(part)
-    spec, limit = get_task(request.task), get_effort(request.effort).max_eval_rows
+    spec, limit = get_task(request.task), request.hyperparameters.max_eval_rows
     recent = frame["holdout"] == "recent" if "holdout" in frame else pd.Series(False, index=frame.index)
     if limit is None or len(frame) <= limit or not recent.any() or recent.all():
         return subsample(frame, spec, limit, request.seed)

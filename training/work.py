@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.effort import Effort, get_effort
 from undertone.records import utc
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Request:
     """What a person asked to be trained. Rows sent at or after `rows_until` (None: `now`) are not used.
 
     ``trunk``: `training.trunk.OWN`, or the model that ``base_model`` was taken from, to stay as it is below the head.
+    ``overrides``: hyperparameters in place of the effort's own, as `training.effort.Effort` names them.
     """
 
     task: str
@@ -42,6 +45,16 @@ class Request:
     base_model: str | None = None
     rows_until: datetime | None = None
     trunk: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def hyperparameters(self) -> Effort:
+        """The effort with the overrides.
+
+        Raises:
+            ConfigError: there is no such effort or hyperparameter, or a value is out of its range.
+        """
+        return get_effort(self.effort).having(self.overrides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +110,9 @@ def open_work(root: Path, request: Request, splits: Splits, base_model_sha256: s
 
     The clock and the trainer are not part of its name: the same command an hour later resumes.
     """
-    decides = [request.task, request.effort, request.seed, splits.data_sha256, base_model_sha256]
+    decides: list[Any] = [request.task, request.effort, request.seed, splits.data_sha256, base_model_sha256]
     decides += [request.trunk] if request.trunk else []
+    decides += [dict(sorted(request.overrides.items()))] if request.overrides else []
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     folder = root / f"{request.task}-{key}"
     work = Work(
