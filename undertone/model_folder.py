@@ -59,8 +59,8 @@ class Lineage(BaseModel):
     """Where a model came from, in values that can be checked.
 
     ``rows_until``: rows sent at or after it were not used; None: the same as ``trained_at``. ``trunk``: the model whose
-    layers below the last are these, untouched; ``own``: others may stand on its own; None: neither. ``overrides``: hyperparameters that were not the
-    effort's.
+    layers below the last are these, untouched; ``own``: others may stand on its own; None: neither.
+    ``overrides``: hyperparameters that were not the effort's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
