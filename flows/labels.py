@@ -76,7 +76,7 @@ def export_reviews(task: str, layout: Format = "csv", workspace: Workspace | Non
     writer = csv.DictWriter(made, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for item in items:
-        cells = {name: _inert(item[name]) for name in ("text", "channel", "segment")}
+        cells = {name: inert(item[name]) for name in ("text", "channel", "segment")}
         writer.writerow({"review_id": item["id"], "sent_at": item["sent_at"].isoformat(), **cells})
     return made.getvalue()
 
@@ -198,6 +198,6 @@ def _number(value: str, path: str) -> int:
         raise DataError("numbers in the column review_id", repr(value), f"mend {path}") from error
 
 
-def _inert(value: str | None) -> str:
+def inert(value: str | None) -> str:
     """`value` as a cell that a spreadsheet shows and does not run."""
     return f"'{value}" if value and value.startswith(FORMULA) else value or ""

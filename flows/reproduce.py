@@ -54,7 +54,7 @@ def reproduce(workspace: Workspace, task: str, version: int, *, now: datetime) -
         VerificationError: the base model is another one than was recorded.
         TrainingError: the training failed.
     """
-    made = _find(workspace, task, version)
+    made = find_version(workspace, task, version)
     root = workspace.settings.state_dir / "reproduce"
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{task}-{version}-", dir=root) as name:
@@ -107,7 +107,12 @@ def text(result: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _find(workspace: Workspace, task: str, version: int) -> ModelVersion:
+def find_version(workspace: Workspace, task: str, version: int) -> ModelVersion:
+    """The registered version.
+
+    Raises:
+        RegistryError: there is none, or MLflow is out of reach.
+    """
     versions = {item.version: item for item in workspace.registry.versions(get_task(task).name)}
     if version not in versions:
         raise RegistryError(
@@ -139,6 +144,7 @@ def _train_again(
     home = scratch / "home"
     threads = recorded_threads(workspace.registry, made) or workspace.settings.threads
     environment = recorded_code.training_environment(home, origin.trainer, threads)
+    environment["UNDERTONE_TASKS_DIR"] = str(workspace.settings.tasks_dir)
     settings = Settings(
         home=home, mlflow_home=Path("mlruns"), state_dir=Path(".undertone"), tracking_uri="", artifact_uri="",
         store_url="", actor=origin.trainer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,42 @@ def draw_calibration(probabilities: NDArray[Any], labels: NDArray[Any], path: Pa
     for centre, count in zip(centres[filled], counts[filled], strict=True):
         lower.text(centre, count, f"{count:,}", ha="center", va="bottom", fontsize=7)
     lower.set_ylim(0, counts.max() * 1.2)
+    lower.set_xlim(0, 1)
+    lower.set_ylabel("rows")
+    lower.set_xlabel("confidence (largest probability)")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path)
+
+
+def draw_reliability(models: Mapping[str, NDArray[Any]], labels: NDArray[Any], path: Path) -> Path:
+    """Draw the reliability curves of several models on the same rows as PNG, and how many rows stand behind each bin.
+
+    Args:
+        models: name to calibrated probabilities [n, labels]; at most three.
+        labels: int [n], class indices.
+        path: where the picture goes.
+    """
+    from training.evaluate import ECE_BINS, calibration_bins, expected_calibration_error
+
+    figure = _figure((6.4, 5.2))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+    width = 0.9 / ECE_BINS / len(models)
+    for place, (name, probabilities) in enumerate(models.items()):
+        counts, means, accuracies = calibration_bins(probabilities, labels)
+        colour, filled = (_GREY, _BLUE, _RED)[place + (len(models) < 3)], counts > 0
+        error = expected_calibration_error(probabilities, labels)
+        upper.plot(means[filled], accuracies[filled], color=colour, linewidth=1.2, alpha=0.6)
+        upper.scatter(
+            means[filled], accuracies[filled], color=colour, s=8 + 160 * counts[filled] / len(labels), zorder=3,
+            label=f"{name}: expected calibration error {error:.3f}",
+        )  # fmt: skip
+        left = (np.arange(ECE_BINS) + 0.05) / ECE_BINS + place * width
+        lower.bar(left, counts, width=width, align="edge", color=colour)
+    upper.set_ylim(0, 1.02)
+    upper.set_ylabel("accuracy in bin")
+    upper.legend(loc="upper left", frameon=False, fontsize=8, markerscale=0.6)
     lower.set_xlim(0, 1)
     lower.set_ylabel("rows")
     lower.set_xlabel("confidence (largest probability)")

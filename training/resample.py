@@ -54,7 +54,7 @@ def resample(
     ]
     scores = np.empty((len(parts), len(predictions), RESAMPLES))
     start = 0
-    for weights in _weights(rows, seed):
+    for weights in poisson_weights(rows, seed):
         stop = start + weights.shape[1]
         for part, (inside, labels) in enumerate(zip(members, counted, strict=True)):
             sums = columns[inside].T @ (weights if len(inside) == rows else weights[inside])
@@ -110,8 +110,8 @@ def _mean_f1(sums: NDArray[Any], counted: NDArray[np.bool_]) -> NDArray[np.float
     return scores
 
 
-def _weights(rows: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each row counts, [rows, some resamples], until all resamples were given.
+def poisson_weights(rows: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """How often each row counts, [rows, some resamples], until `RESAMPLES` were given.
 
     Poisson(1) by inversion: 16 random bits look its value up, 30 times as fast as drawing it.
     """
