@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import apikeys, drift, feedback, keys, ledger, models, reviews, trials
+from flows.commands import apikeys, drift, feedback, keys, ledger, models, reviews, tasks, trials
+from flows.commands.tasks import Task
 
 DRIFT_FOUND = 3
 STOPPED = 130
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 models.app.add_typer(trials.app)
 app.add_typer(models.app, name="models")
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(apikeys.app, name="apikeys")
 app.add_typer(ledger.app, name="ledger")
@@ -33,7 +35,6 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(reviews.app, name="reviews")
 
-Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
 Effort = Annotated[str, typer.Option(help="smoke (about a minute), standard or thorough")]

@@ -12,6 +12,8 @@ import typer
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 WIDTH = 100
 
+_POLICIES = ("gate", "quality", "drift", "audit", "trial", "review", "cadence")
+
 
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
@@ -55,10 +57,10 @@ def settings() -> str:
 
 def tasks() -> str:
     """Every task's labels and policies."""
-    from undertone.tasks import TASKS
+    from undertone.tasks import BUILT_IN
 
-    parts = ["# Tasks", "", "Written by `make docs` from `undertone/tasks.py`.", ""]
-    for spec in TASKS.values():
+    parts = ["# Tasks", "", "Written by `make docs` from `undertone/tasks.py`.", "", *_task_fields()]
+    for spec in BUILT_IN.values():
         parts += [
             f"## {spec.name}",
             "",
@@ -68,8 +70,7 @@ def tasks() -> str:
             "",
         ]
         parts += ["| policy | value | what it is |", "| --- | --- | --- |"]
-        policies = ("gate", "quality", "drift", "audit", "trial", "cadence")
-        for group, policy in ((name, getattr(spec, name)) for name in policies):
+        for group, policy in ((name, getattr(spec, name)) for name in _POLICIES):
             for name, field in type(policy).model_fields.items():
                 if name != "floors":
                     parts.append(f"| `{group}.{name}` | {getattr(policy, name)} | {field.description or 'days'} |")
@@ -78,6 +79,33 @@ def tasks() -> str:
             parts.append(f"| {name} | {floor.warn} | {_or_never(floor.act)} | {_or_never(floor.severe)} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _task_fields() -> list[str]:
+    """What a task's file may say."""
+    from undertone.tasks import TaskSpec
+
+    fields = {name: field for name, field in TaskSpec.model_fields.items() if name not in _POLICIES}
+    rows = [f"| `{name}` | {_default(field)} | {field.description or ''} |" for name, field in fields.items()]
+    policies = ", ".join(f"`[{name}]`" for name in _POLICIES)
+    return [
+        "## What a task is",
+        "",
+        "These three are built in. A TOML file adds a task ([how](../how-to/add-a-task.md)). It may have these fields,",
+        f"and the tables {policies} with the policies listed below. What it leaves out is as here.",
+        "",
+        "| field | default | what it is |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+    ]
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "none: it must be given"
+    value = field.default
+    return "" if value in ("", None) else f"`{', '.join(value) if isinstance(value, tuple) else value}`"
 
 
 def _or_never(floor: float | None) -> str:

@@ -53,8 +53,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def prepare(settings: Settings) -> None:
     """Make the databases before several processes open them at once."""
+    from undertone.task_files import tasks_in
     from undertone.workspace import Workspace
 
+    tasks_in(settings.tasks_dir)  # a wrong file is told once, before every process tells it
     workspace = Workspace(settings)
     workspace.store.ping()
     workspace.registry.experiment_id()

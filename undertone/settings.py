@@ -18,7 +18,8 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from undertone.errors import ConfigError
-from undertone.tasks import TASKS, GatePolicy
+from undertone.task_files import tasks_in
+from undertone.tasks import BUILT_IN, GatePolicy, TaskSpec
 
 
 class Settings(BaseSettings):
@@ -34,9 +35,10 @@ class Settings(BaseSettings):
     )
 
     # where things live
-    home: Path = Field(Path("."), description="folder that the next two are relative to")
+    home: Path = Field(Path("."), description="folder that the next three are relative to")
     mlflow_home: Path = Field(Path("mlruns"), description="local MLflow home: database and artifacts")
     state_dir: Path = Field(Path(".undertone"), description="store, keys, last good models, checkpoints, reports")
+    tasks_dir: Path = Field(Path("tasks"), description="tasks beside those built in: one TOML file each")
     tracking_uri: str = Field("", description="MLflow tracking and registry URI; empty: SQLite in mlflow_home")
     artifact_uri: str = Field("", description="MLflow artifact root for new experiments; empty: mlflow_home/artifacts")
     store_url: str = Field("", description="SQLAlchemy URL of the prediction store; empty: SQLite in state_dir")
@@ -137,7 +139,7 @@ class Settings(BaseSettings):
         """Arguments, then the environment, then ``undertone.toml``."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
-    @field_validator("mlflow_home", "state_dir")
+    @field_validator("mlflow_home", "state_dir", "tasks_dir")
     @classmethod
     def _under_home(cls, path: Path, info: ValidationInfo) -> Path:
         home: Path = info.data["home"]
@@ -145,9 +147,8 @@ class Settings(BaseSettings):
 
     @field_validator("invocations_task")
     @classmethod
-    def _known_task(cls, task: str) -> str:
-        if task not in TASKS:
-            raise ValueError(f"unknown task {task!r}; expected one of {', '.join(TASKS)}")
+    def _known_task(cls, task: str, info: ValidationInfo) -> str:
+        _spec(task, info.data["tasks_dir"])
         return task
 
     @field_validator("rate_limit")
@@ -166,16 +167,14 @@ class Settings(BaseSettings):
 
     @field_validator("gate")
     @classmethod
-    def _known_policies(cls, gate: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _known_policies(cls, gate: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
         for task, changes in gate.items():
-            if task not in TASKS:
-                raise ValueError(f"gate policy for an unknown task {task!r}; expected one of {', '.join(TASKS)}")
-            _changed(task, changes)
+            _changed(_spec(task, info.data["tasks_dir"]), changes)
         return gate
 
     def gate_policy(self, task: str) -> GatePolicy:
         """The gate policy of `task`: its spec's, with what the settings change."""
-        return _changed(task, self.gate.get(task, {}))
+        return _changed(_spec(task, self.tasks_dir), self.gate.get(task, {}))
 
     @property
     def mlflow_uri(self) -> str:
@@ -240,8 +239,19 @@ def check_rate(rate: str) -> None:
         raise ConfigError("a rate such as 200/second, 5000/minute, /hour or /day", repr(rate[:50]), "write it so")
 
 
-def _changed(task: str, changes: dict[str, Any]) -> GatePolicy:
-    return GatePolicy.model_validate(TASKS[task].gate.model_dump() | changes)
+def _spec(task: str, folder: Path) -> TaskSpec:
+    """The task of that name with these settings, which may not be those of the process.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if task not in BUILT_IN and task not in tasks_in(folder):
+        raise ValueError(f"unknown task {task!r}; expected one of {', '.join(tasks_in(folder))}")
+    return BUILT_IN.get(task) or tasks_in(folder)[task]
+
+
+def _changed(spec: TaskSpec, changes: dict[str, Any]) -> GatePolicy:
+    return GatePolicy.model_validate(spec.gate.model_dump() | changes)
 
 
 def without_password(uri: str) -> str:

@@ -1,7 +1,8 @@
-"""The NLP problems Undertone knows. A fourth task is one more `TaskSpec` in `TASKS`."""
+"""The NLP problems Undertone knows: three are built in, and each file in the settings' ``tasks_dir`` is one more."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -55,6 +56,16 @@ class GatePolicy(_Frozen):
     )
     min_negation: float | None = Field(
         None, ge=0, le=1, description="least share of sentences of praise that lose by a `not`; None: not asked"
+    )
+
+
+class ReviewPolicy(_Frozen):
+    """Which answers need a person: the least confident ones, until those kept are wrong seldom enough."""
+
+    max_error: float = Field(0.20, gt=0, lt=1, description="share of the kept answers that may be wrong")
+    level: float = Field(0.05, gt=0, lt=1, description="chance that they are wrong more often than that")
+    min_coverage: float = Field(
+        0.50, gt=0, le=1, description="least share of answers kept, even where that many are wrong more often"
     )
 
 
@@ -189,25 +200,28 @@ class TaskSpec(_Frozen):
     not change once a version is registered (the gate refuses a different label map).
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    labels: tuple[str, ...] = Field(min_length=2)
-    title: str = ""
-    base_model: str = DEFAULT_BASE_MODEL
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="also of the registered model; of a file: its own name")
+    labels: tuple[str, ...] = Field(
+        min_length=2, description="words, in the order of the model's outputs; not to be changed once it is registered"
+    )
+    title: str = Field("", description="the question that it answers, for cards and pages")
+    base_model: str = Field(DEFAULT_BASE_MODEL, description="hub name or folder: docs/how-to/choose-a-base-model.md")
     max_tokens: int = Field(128, ge=8, le=512, description="longer messages are cut, and flagged")
-    primary_metric: str = "macro_f1"
-    source: str = "sample"
+    primary_metric: str = Field("macro_f1", description="what versions are compared by")
+    source: str = Field("sample", description="data of a training that names none")
     label_column: str | None = Field(None, description="column read when the source has no `label`")
     slices: tuple[str, ...] = Field(
         ("channel", "segment", "length", "negation", "sarcasm_cue", "holdout"),
         description="parts of the holdout judged on their own: columns, and what `training.slices` reads from the text",
     )
     praise_label: str | None = Field(None, description="label that a `not` makes less likely in a sentence of praise")
-    min_rows_per_class: int = Field(20, ge=2)
+    min_rows_per_class: int = Field(20, ge=2, description="a label with fewer rows stops the training")
     gate: GatePolicy = GatePolicy()
     drift: DriftPolicy = DriftPolicy()
     quality: QualityPolicy = QualityPolicy()
     audit: AuditPolicy = AuditPolicy()
     trial: TrialPolicy = TrialPolicy()
+    review: ReviewPolicy = ReviewPolicy()
     cadence: Cadence = Cadence()
 
     @model_validator(mode="after")
@@ -249,14 +263,43 @@ EMOTION = TaskSpec(
     gate=GatePolicy(floor=0.65, min_negation=0.90),
 )
 
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (SENTIMENT, SARCASM, EMOTION)}
+#: The tasks of every installation. `TASKS` has those of this one.
+BUILT_IN: dict[str, TaskSpec] = {spec.name: spec for spec in (SENTIMENT, SARCASM, EMOTION)}
+
+
+class _Tasks(Mapping[str, TaskSpec]):
+    """The tasks of this process by name: those built in, then those of files. Files are read once, when first needed.
+
+    Raises:
+        ConfigError: a file is not a task; not for the name of a task that is built in.
+    """
+
+    def __getitem__(self, name: str) -> TaskSpec:
+        return BUILT_IN.get(name) or self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @staticmethod
+    def _all() -> Mapping[str, TaskSpec]:
+        # both modules need this one first
+        from undertone.settings import get_settings
+        from undertone.task_files import tasks_in
+
+        return tasks_in(get_settings().tasks_dir)
+
+
+TASKS = _Tasks()
 
 
 def get_task(name: str) -> TaskSpec:
     """The spec called `name`.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: there is no such task, or a task's file is wrong.
     """
     try:
         return TASKS[name]
@@ -264,5 +307,5 @@ def get_task(name: str) -> TaskSpec:
         raise ConfigError(
             f"a task ({', '.join(TASKS)})",
             f"{name!r}",
-            "use one of these names, or add a TaskSpec in undertone/tasks.py",
+            "use one of these names, or add a task: docs/how-to/add-a-task.md",
         ) from None

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.tasks import Task
+
 app = typer.Typer(
     help="What the drift watches saw and decided: show, calibrate, retrain, examples.", no_args_is_help=True
 )
 
-Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 

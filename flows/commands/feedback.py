@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.tasks import Task
+
 app = typer.Typer(help="Labels given by people: add, show.", no_args_is_help=True)
 
-Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 

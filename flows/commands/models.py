@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.tasks import Task
+
 app = typer.Typer(
     help="Registered versions: list, show, approve, reject, rollback, freeze, unfreeze, evidence, reproduce;"
     " shadow, canary, trial, end-trial.",
     no_args_is_help=True,
 )
 
-Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 Version = Annotated[int, typer.Argument(help="number of the model version", metavar="VERSION")]
 Reason = Annotated[str, typer.Option(help="why; kept in the ledger")]
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]

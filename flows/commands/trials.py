@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.models import Json, Now, Reason, Task, Version, act, tell
+from flows.commands.models import Json, Now, Reason, Version, act, tell
+from flows.commands.tasks import Task
 
 app = typer.Typer()
 
