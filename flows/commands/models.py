@@ -9,7 +9,7 @@ import typer
 from flows.commands.tasks import Task
 
 app = typer.Typer(
-    help="Registered versions: list, show, approve, reject, rollback, freeze, unfreeze, evidence, reproduce;"
+    help="Registered versions: list, show, compare, approve, reject, rollback, freeze, unfreeze, evidence, reproduce;"
     " shadow, canary, trial, end-trial.",
     no_args_is_help=True,
 )
@@ -89,6 +89,47 @@ def show(task: Task, version: Version, as_json: Json = False) -> None:
         )
     )
     emit(data, as_json=as_json, text=text)
+
+
+@app.command()
+def compare(
+    task: Task,
+    a: Annotated[int, typer.Argument(help="number of the version to compare with", metavar="A")],
+    b: Annotated[int, typer.Argument(help="number of the version that is looked at", metavar="B")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="labelled rows, as `train` reads them; default: the holdout of the newer version, made again from what"
+            " it records"
+        ),
+    ] = "",
+    text_column: Annotated[str | None, typer.Option(help="column with the message")] = None,
+    label_column: Annotated[str | None, typer.Option(help="column with the label")] = None,
+    keep_seen: Annotated[
+        bool, typer.Option("--keep-seen", help="compare on rows too that a version learned from or was chosen by")
+    ] = False,
+    out: Annotated[
+        str,
+        typer.Option(help="folder for report.html, compare.json, gained.csv and lost.csv", metavar="FOLDER"),
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Two versions on the same unseen rows: differences by slice and label, examples gained and lost, calibration."""
+    from pathlib import Path
+
+    from flows import comparing
+    from flows.terminal import emit, say, talk
+    from undertone.workspace import Workspace
+
+    talk()
+    found = comparing.compare(
+        Workspace(), task, (a, b), source=source, text_column=text_column, label_column=label_column,
+        keep_seen=keep_seen,
+    )  # fmt: skip
+    names = comparing.write(found, Path(out)) if out else []
+    emit(found.as_dict(), as_json=as_json, text=comparing.text(found))
+    if names:
+        say(f"wrote {', '.join(names)} into {out}")
 
 
 @app.command()
