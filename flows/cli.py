@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import apikeys, drift, feedback, keys, ledger, models, reviews, tasks, trials
+from flows.commands import apikeys, drift, feedback, keys, labels, ledger, models, reviews, tasks, trials
 from flows.commands.tasks import Task
 
 DRIFT_FOUND = 3
@@ -34,27 +34,39 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(drift.app, name="drift")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(reviews.app, name="reviews")
+app.add_typer(labels.app, name="labels")
 
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
 Effort = Annotated[str, typer.Option(help="smoke (about a minute), standard or thorough")]
+Source = Annotated[
+    str,
+    typer.Option(
+        help="sample[:WEEKS], hf:NAME[:CONFIG][@REVISION], feedback, a CSV, JSONL or Parquet file, or a folder"
+        " with train, val and test files; several joined by +"
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="default: the settings' seed")]
+TextColumn = Annotated[str | None, typer.Option(help="column with the message")]
+LabelColumn = Annotated[str | None, typer.Option(help="column with the label")]
+BaseModel = Annotated[str | None, typer.Option(help="a hub name or a folder; default: the task's own")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="a hyperparameter in place of the effort's, such as epochs=4; repeatable", metavar="NAME=VALUE"
+    ),
+]
 
 
 @app.command()
 def train(
     task: Task,
-    source: Annotated[
-        str,
-        typer.Option(
-            help="sample[:WEEKS], hf:NAME[:CONFIG][@REVISION], feedback, a CSV, JSONL or Parquet file, or a folder"
-            " with train, val and test files; several joined by +"
-        ),
-    ] = "",
+    source: Source = "",
     effort: Effort = "standard",
-    seed: Annotated[int | None, typer.Option(help="default: the settings' seed")] = None,
-    text_column: Annotated[str | None, typer.Option(help="column with the message")] = None,
-    label_column: Annotated[str | None, typer.Option(help="column with the label")] = None,
-    base_model: Annotated[str | None, typer.Option(help="a hub name or a folder; default: the task's own")] = None,
+    seed: Seed = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    base_model: BaseModel = None,
     trunk: Annotated[
         str | None,
         typer.Option(
@@ -62,14 +74,7 @@ def train(
             " runs once for all tasks on them; own: let other tasks do so with this one's"
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="a hyperparameter in place of the effort's, such as epochs=4; repeatable",
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
+    overrides: Set = None,
     now: Now = "",
     as_json: Json = False,
 ) -> None:
@@ -103,6 +108,65 @@ def train(
         say("stopped; the same command goes on from the last checkpoint")
         raise typer.Exit(STOPPED) from None
     emit(result, as_json=as_json, text=running.training_text(result))
+
+
+@app.command()
+def sweep(
+    task: Task,
+    source: Source = "",
+    trials: Annotated[int, typer.Option(help="how many in all: the same command again runs what is missing")] = 20,
+    effort: Effort = "standard",
+    seed: Seed = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    base_model: BaseModel = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="what is searched, as learning_rate=1e-5..1e-3 or batch_size=16,32; repeatable; default: learning"
+            " rate, epochs, batch size, balance and layer decay around the effort's own",
+            metavar="NAME=SPACE",
+        ),
+    ] = None,
+    overrides: Set = None,
+    study: Annotated[str, typer.Option(help="default: TASK-EFFORT", metavar="NAME")] = "",
+    no_retrain: Annotated[bool, typer.Option("--no-retrain", help="end with the trials, register nothing")] = False,
+    now: Now = "",
+    as_json: Json = False,
+) -> None:
+    """Search hyperparameters on validation rows, train the best ones again, register, and let the gate judge.
+
+    Stopped or killed, the same command goes on. Started several times at once, the processes share the trials.
+    """
+    from flows import running
+    from flows.terminal import emit, moment, prove_trainer, say
+    from training.effort import parse_overrides
+
+    prove_trainer()
+    given = parse_overrides(overrides or [])
+    try:
+        with running.prefect_ready():
+            from flows import sweep as sweeping
+
+            result = sweeping.sweep(
+                task,
+                source=source,
+                trials=trials,
+                effort=effort,
+                seed=seed,
+                now=moment(now) if now else None,
+                text_column=text_column,
+                label_column=label_column,
+                base_model=base_model,
+                space=tuple(space or ()),
+                overrides=given,
+                study=study,
+                retrain_best=not no_retrain,
+            )
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on with the trials that are missing")
+        raise typer.Exit(STOPPED) from None
+    emit(result, as_json=as_json, text=sweeping.text(result))
 
 
 @app.command()

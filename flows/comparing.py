@@ -129,7 +129,7 @@ def compare(
         elif (newer := splits[max(versions)]) is not None:  # it is: else `_recorded_splits` had raised
             frame, rows_of = newer.holdout, f"the holdout of version {max(versions)}"
         frame, left_out = _unseen(frame, splits, notes, keep_seen)
-        answers = [_score(engine, frame["text"].tolist(), f"version {engine_version}")
+        answers = [score(engine, frame["text"].tolist(), f"version {engine_version}")
                    for engine, engine_version in zip(engines, versions, strict=True)]  # fmt: skip
     a, b = answers
     gained, lost = changed_rows(frame, spec.labels, a, b)
@@ -284,7 +284,8 @@ def _unseen(
     return left, int(gone.sum())
 
 
-def _score(engine: Engine, texts: Sequence[str], title: str) -> NDArray[Any]:
+def score(engine: Engine, texts: Sequence[str], title: str) -> NDArray[Any]:
+    """Calibrated probabilities [n, labels] of `texts`, with a progress bar on standard error."""
     from tqdm.auto import tqdm
 
     with tqdm(total=len(texts), desc=f"scoring with {title}", unit="row", leave=False) as bar:
@@ -329,12 +330,13 @@ def _mistakes(found: VersionComparison) -> str:
 def _examples(word: str, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
     lines = [
         f"  {row['label']}: {names['a']} said {row['a']}, {names['b']} {row['b']} ({row['b_confidence']:.0%}):"
-        f" {_short(row['text'])}"
+        f" {short(row['text'])}"
         for row in rows[:3]
     ]
     return "\n".join([f"{word}, most confident first", *lines]) if lines else ""
 
 
-def _short(words: str) -> str:
+def short(words: str) -> str:
+    """`words` on one line, cut to what a terminal shows."""
     line = " ".join(words.split())
     return line if len(line) <= 90 else f"{line[:89]}…"

@@ -38,7 +38,7 @@ def add_file(task: str, path: str, workspace: Workspace | None = None) -> dict[s
             then nothing is stored.
     """
     spec, workspace = get_task(task), workspace or Workspace()
-    rows = _read_csv(path, ("message_id", "label"))
+    rows = read_csv(path, ("message_id", "label"))
     _check_labels(spec, [row["label"] for row in rows], path)
     now = datetime.now(UTC)
     labels = [
@@ -99,7 +99,7 @@ def import_reviews(
     """
     spec, workspace = get_task(task), workspace or Workspace()
     reviewer = reviewer or workspace.settings.actor
-    rows = _label_studio(path) if path.lower().endswith(".json") else _read_csv(path, ("review_id", "label"))
+    rows = _label_studio(path) if path.lower().endswith(".json") else read_csv(path, ("review_id", "label"))
     given = [row for row in rows if row["label"]]
     _check_labels(spec, [row["label"] for row in given], path)
     labels = [
@@ -157,7 +157,12 @@ def _annotated(task: Mapping[str, Any]) -> dict[str, str]:
     return item | {"label": str(choices[0])} | named | ({"labelled_at": str(at)} if at else {})
 
 
-def _read_csv(path: str, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_csv(path: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file, every cell as text.
+
+    Raises:
+        DataError: it cannot be read, or lacks one of `columns`.
+    """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
