@@ -62,8 +62,8 @@ log = logging.getLogger("undertone.training")
 _UNSEEN = ("validation", "holdout")
 
 
-def prepare(workspace: Workspace, request: Request) -> Work:
-    """Load, check and split the data, and open the work folder on it."""
+def prepare(workspace: Workspace, request: Request, root: Path | None = None) -> Work:
+    """Load, check and split the data, and open the work folder on it, in `root` or where trainings have theirs."""
     spec = get_task(request.task)
     log.info("%s: reading %s", request.task, request.source)
     table = load(
@@ -78,7 +78,7 @@ def prepare(workspace: Workspace, request: Request) -> Work:
     splits = split(table, spec, request.seed)
     base = base_model.resolve(request.base_model or spec.base_model)
     log.info("%s", summary(splits))
-    return open_work(workspace.settings.state_dir / "work", request, splits, base.sha256, summary(splits))
+    return open_work(root or workspace.settings.state_dir / "work", request, splits, base.sha256, summary(splits))
 
 
 def begin(workspace: Workspace, work: Work) -> str:
