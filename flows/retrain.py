@@ -94,6 +94,7 @@ def retrain(
                 scores = score(workspace, work)
                 calibrate(work, scores)
                 evaluation = evaluate(workspace, work, scores, run_id)
+                join(workspace, work, scores, run_id)
             version = register(workspace, work, run_id, evaluation)
             verdict = judge(workspace, work, scores, version, evaluation)
         work.remove()
@@ -135,6 +136,12 @@ def calibrate(work: Work, scores: Path) -> float:
 def evaluate(workspace: Workspace, work: Work, scores: Path, run_id: str) -> Evaluation:
     """Measure on the holdout and keep the reference window."""
     return steps.evaluate(workspace, work, scores, run_id)
+
+
+@prefect.task(name="join", cache_policy=NO_CACHE)
+def join(workspace: Workspace, work: Work, scores: Path, run_id: str) -> None:
+    """Hear other champions where that helps, and choose when a person is asked."""
+    steps.join(workspace, work, scores, run_id)
 
 
 @prefect.task(name="register", cache_policy=NO_CACHE)

@@ -39,11 +39,14 @@ def encode(item: ScoredMessage) -> bytes:
                 "model_digest": answer.model_digest,
                 "scored_at": answer.scored_at.isoformat(),
                 "embedding": None if answer.embedding is None else base64.b64encode(answer.embedding).decode(),
+                "needs_review": answer.needs_review,
             }
             for answer in item.predictions
         ],
         "final_sentiment": item.final_sentiment,
         "final_reason": item.final_reason,
+        "final_probability": item.final_probability,
+        "needs_review": item.needs_review,
     }
     return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -82,4 +85,11 @@ def _scored(values: dict[str, Any]) -> ScoredMessage:
         )
         for answer in values["predictions"]
     )
-    return ScoredMessage(Message(**message), predictions, values["final_sentiment"], values["final_reason"])
+    return ScoredMessage(
+        Message(**message),
+        predictions,
+        values["final_sentiment"],
+        values["final_reason"],
+        values.get("final_probability"),  # lines of a worker before 0005 lack these two
+        values.get("needs_review"),
+    )

@@ -116,6 +116,7 @@ class TaskAnswer(BaseModel):
 
     label: str
     confidence: float
+    needs_review: bool | None = Field(None, description="too unsure to go without a person; null: no limit is known")
     probabilities: dict[str, float]
     version: int
     digest: str
@@ -123,7 +124,10 @@ class TaskAnswer(BaseModel):
 
 
 class MessageAnswer(BaseModel):
-    """All answers for one message. ``sentiment`` has heard sarcasm; ``sentiment_reason`` says what it did.
+    """All answers for one message. ``sentiment`` has heard sarcasm; ``sentiment_reason`` says what that did.
+
+    ``sentiment_probability`` is calibrated; ``needs_review``: it is too low to go without a person, null where the
+    model brings no limit.
 
     A task that serves no model just now is missing from ``tasks``; `/readyz` says why. ``truncated``: the text was
     longer than the worker or a model reads, and only its beginning was scored.
@@ -132,6 +136,8 @@ class MessageAnswer(BaseModel):
     id: str
     sentiment: str | None
     sentiment_reason: str | None
+    sentiment_probability: float | None = None
+    needs_review: bool | None = None
     truncated: bool
     tasks: dict[str, TaskAnswer]
 
@@ -247,11 +253,14 @@ def render(
             "id": item.message.id,
             "sentiment": item.final_sentiment,
             "sentiment_reason": item.final_reason,
+            "sentiment_probability": None if item.final_probability is None else round(item.final_probability, 6),
+            "needs_review": item.needs_review,
             "truncated": item.message.truncated,
             "tasks": {
                 answer.task: {
                     "label": answer.label,
                     "confidence": round(answer.confidence, 6),
+                    "needs_review": answer.needs_review,
                     "probabilities": {
                         label: round(p, 6) for label, p in zip(labels[answer.task], answer.probabilities, strict=True)
                     },

@@ -11,13 +11,14 @@ from typing import Any
 
 from serving.batcher import Batcher, Passage
 from serving.errors import NoModel, NoRoom
-from serving.final_sentiment import decide
+from serving.final_sentiment import Voice, below, decide
 from serving.follower import Follower
 from serving.metrics import Metrics
 from serving.model_slot import ModelSlot
 from serving.recorder import Recorder
 from serving.scoring import Answer, Scorer
 from serving.shadow import Shadow
+from undertone.join import SENTIMENT
 from undertone.keys import Trust
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
@@ -136,15 +137,21 @@ class Worker:
                 model_digest=answer.model.digest,
                 scored_at=scored_at,
                 embedding=answer.embedding,
+                needs_review=below(max(answer.probabilities), answer.model.engine.card.review_below),
             )
             for name, answer in answers.items()
         )
-        by_task = {prediction.task: prediction for prediction in predictions}
-        sarcasm = by_task.get("sarcasm")
-        final = decide(
-            by_task["sentiment"].label if "sentiment" in by_task else None,
-            dict(zip(self.labels["sarcasm"], sarcasm.probabilities, strict=True)) if sarcasm else None,
-        )
         if any(answer.truncated for answer in answers.values()) and not message.truncated:
             message = replace(message, truncated=True)
-        return ScoredMessage(message, predictions, final.label if final else None, final.reason if final else None)
+        voices = {name: _voice(answer) for name, answer in answers.items()}
+        sentiment = voices.pop(SENTIMENT, None)
+        if sentiment is None:
+            return ScoredMessage(message, predictions)
+        engine = answers[SENTIMENT].model.engine
+        final = decide(sentiment, voices, engine.join, engine.card.review_below)
+        return ScoredMessage(message, predictions, final.label, final.reason, final.probability, final.needs_review)
+
+
+def _voice(answer: Answer) -> Voice:
+    model = answer.model
+    return Voice(model.engine.labels, answer.probabilities, model.version, model.digest)

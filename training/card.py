@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from training import card_review
 from training.card_cells import code, codes, duration, number, prose, span
 from training.card_metadata import metadata
 from training.feedback import FEEDBACK
@@ -43,6 +44,8 @@ def card(
     version: int | None = None,
     licence: str | None = None,
     languages: Sequence[str] | None = None,
+    review: Mapping[str, Any] | None = None,
+    join: Mapping[str, Any] | None = None,
 ) -> str:
     """The card of a trained version. An approval may be appended as a section of its own.
 
@@ -56,6 +59,8 @@ def card(
         version: number of the registered version.
         licence: of the base model, where it is known.
         languages: ISO 639 codes of the languages that the base model knows; None: known for the default one alone.
+        review: from which confidence on answers go without a person (`training.partners.settle`).
+        join: how sarcasm is heard, likewise; None: it is not.
     """
     if languages is None:
         languages = ("en",) if lineage.base_model == DEFAULT_BASE_MODEL else ()
@@ -65,6 +70,8 @@ def card(
         **_measured(evaluation),
         **_data(spec, lineage, summary),
         **_cost(spent),
+        **card_review.review(review),
+        **card_review.join(join),
         "languages": codes(languages) if languages else "",
         "max_tokens": spec.max_tokens,
     }

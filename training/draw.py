@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undertone.tasks import GatePolicy, TaskSpec
+from undertone.tasks import GatePolicy, ReviewPolicy, TaskSpec
 
 if TYPE_CHECKING:
     from training.evaluate import Evaluation
@@ -150,6 +150,34 @@ def draw_gate(verdict: GateVerdict, policy: GatePolicy, path: Path) -> Path:
         weight="bold",
         color=_RED if broken else _INK,
     )
+    return _save(figure, path)
+
+
+def draw_risk_coverage(
+    curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], kept: float, policy: ReviewPolicy, path: Path
+) -> Path:
+    """Draw risk-coverage curves as PNG: the share of wrong answers among the most confident ones, by the share kept.
+
+    Args:
+        curves: name to coverage [n] and risk [n], from the first a line each.
+        kept: coverage at the threshold that was chosen, of the last curve.
+        policy: what was aimed at.
+        path: where the picture goes.
+    """
+    figure = _figure((5.4, 3.8))
+    axes = figure.subplots()
+    for (name, (coverage, risk)), colour in zip(curves.items(), (_GREY, _BLUE)[-len(curves) :], strict=True):
+        # a handful of answers says nothing about a share
+        shown = coverage >= min(0.05, float(coverage[-1]))
+        axes.plot(coverage[shown], risk[shown], color=colour, linewidth=1.8, label=name)
+    axes.axhline(policy.max_error, color=_RED, linestyle="--", linewidth=1, label=f"target {policy.max_error:g}")
+    axes.axvline(kept, color=_INK, linestyle=":", linewidth=1.2, label=f"kept {kept:.0%}")
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("coverage: share of the answers kept, the most confident first")
+    axes.set_ylabel("risk: share of these that are wrong")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
     return _save(figure, path)
 
 

@@ -27,6 +27,7 @@ from training.evidence import digests, holdout_sha256, write_evidence
 from training.feedback import FEEDBACK
 from training.fidelity import Fidelity, compare_engines
 from training.gate import GateVerdict
+from training.partners import Answers, read_settled, settle
 from training.subsample import subsample
 from training.trunk import OWN, freeze
 from training.verdict import show
@@ -174,6 +175,18 @@ def evaluate(workspace: Workspace, work: Work, scores: Path, run_id: str) -> Eva
     return evaluation
 
 
+def join(workspace: Workspace, work: Work, scores: Path, run_id: str) -> None:
+    """Join sentiment with what the champions of sarcasm and emotion hear, and choose when a person is asked."""
+    spec = get_task(work.request.task)
+    validation, holdout = (
+        Answers(frame, _indices(frame["label"].tolist(), spec), _probabilities(work, scores, part))
+        for part, frame in ((part, _capped(work, part)) for part in _UNSEEN)
+    )
+    metrics = settle(workspace, spec, work.model, validation, holdout, _evidence(work))
+    for name, value in metrics.items():
+        workspace.registry.client.log_metric(run_id, name, value)
+
+
 def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluation) -> ModelVersion:
     """Register the model folder, byte for byte, as the task's next version, and say so in the ledger."""
     request = work.request
@@ -313,6 +326,7 @@ def write_card(work: Work, made: ModelVersion, evaluation: Evaluation, verdict: 
         work.summary,
         version=made.version,
         licence=base.licence,
+        **read_settled(path.parent),
     )
     path.write_text(text, encoding="utf-8")
     return path

@@ -11,7 +11,18 @@ DESCRIPTION_LIMIT = 5_000
 
 #: Sections that a description can do without, first to go first.
 _DISPENSABLE = (
-    *("How to load it", "Energy and time", "Labels", "Data", "Slices", "Limits", "Calibration", "Metrics"),
+    *(
+        "How to load it",
+        "Energy and time",
+        "Labels",
+        "Data",
+        "Slices",
+        "Limits",
+        "When a person is asked",
+        "Calibration",
+        "Sarcasm",
+        "Metrics",
+    ),
     *("Intended use", "How it was judged"),
 )
 
@@ -22,9 +33,8 @@ def description(card: str, limit: int = DESCRIPTION_LIMIT) -> str:
     Where it is too long whole sections are left out, those first that a decision needs least; an approval stays.
     """
     body = re.sub(r"\A---\n.*?\n---\n+", "", card, flags=re.DOTALL).strip()
-    body = body.replace(
-        "[calibration.png](calibration.png)", "calibration.png, beside card.md"
-    )  # MLflow's page is elsewhere
+    for picture in ("calibration.png", "risk-coverage.png"):
+        body = body.replace(f"[{picture}]({picture})", f"{picture}, beside card.md")  # MLflow's page is elsewhere
     opening, *sections = re.split(r"\n+(?=## )", body)
     left_out: list[str] = []
 

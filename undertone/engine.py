@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from undertone import model_folder
 from undertone.errors import VerificationError
+from undertone.join import Join
 from undertone.model_folder import ModelCardData
 from undertone.text import repair
 
@@ -110,6 +111,8 @@ class Engine:
         from tokenizers import Tokenizer
 
         self.card = ModelCardData.read(folder)
+        #: How its answers hear other models', where the folder says so.
+        self.join = Join.read(folder, self.card.labels)
         # int8 kernels are the processor's; a GPU runs the exact graph
         self.name = engine or (model_folder.EXACT if on_gpu() else self.card.engine)
         self._threads = threads

@@ -7,7 +7,9 @@ gate.json            the verdict, line by line (`training.gate.GateVerdict.as_di
 holdout.json         the challenger's evaluation (`training.evaluate.Evaluation.as_dict`)
 champion.json        the champion's, on the same rows; only where there was a champion
 differences.json     holdout messages on which challenger and champion differ
-gate.png, confusion.png, calibration.png
+review.json           from which confidence on answers are kept, and the risk-coverage curve (`training.partners`)
+join.json             how sentiment hears sarcasm; only where there was a sarcasm champion
+gate.png, confusion.png, calibration.png, risk-coverage.png
 card.md              the model card as measured
 """
 

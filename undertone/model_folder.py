@@ -6,6 +6,7 @@ undertone/model.onnx                the exact graph, float32 (logits and sentenc
 undertone/model.int8.onnx           the same with int8 weights, where training found that it keeps the answers
 undertone/trunk.onnx, head.onnx     in place of model.onnx where tasks may share the trunk; trunk.int8.onnx, … alike
 undertone/tokenizer.json            tokenizer with the cleaning inside
+undertone/join.json                 how sentiment hears sarcasm (`undertone.join`); where there was a sarcasm champion
 undertone/reference.parquet         predictions on rows the model never trained on: the drift watch's reference
 undertone/reference_terms.json      in how many of these rows a word stands, for words of five rows and more
 approval.json                       the signed statement; only in an approved copy
@@ -39,6 +40,7 @@ SPLIT_GRAPHS = {
     INT8: (f"{EXTRAS}/trunk.int8.onnx", f"{EXTRAS}/head.int8.onnx"),
 }
 TOKENIZER = f"{EXTRAS}/tokenizer.json"
+JOIN = f"{EXTRAS}/join.json"
 REFERENCE = f"{EXTRAS}/reference.parquet"
 REFERENCE_TERMS = f"{EXTRAS}/reference_terms.json"
 #: A word of fewer messages is kept and shown nowhere: it may be somebody's name.
@@ -90,7 +92,8 @@ class ModelCardData(BaseModel):
     ``temperature`` divides the logits before the softmax (Guo et al., 2017,
     https://arxiv.org/abs/1706.04599). ``engine`` is the key of `GRAPHS` that serves; ``agreement`` the share of
     validation rows on which it gives the label that the exact graph gives. ``newest_label_at`` is the time of the
-    newest row trained on.
+    newest row trained on. ``review_below``: answers of less confidence need a person (`training.selective`); None: no
+    limit was chosen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,6 +106,7 @@ class ModelCardData(BaseModel):
     engine: Literal["onnx-fp32", "onnx-int8"] = "onnx-fp32"
     agreement: float | None = Field(None, ge=0, le=1)
     newest_label_at: datetime | None = None
+    review_below: float | None = Field(None, ge=0, le=1)
     lineage: Lineage
 
     def write(self, folder: Path) -> None:

@@ -41,7 +41,8 @@ class Prediction:
     """One task's answer for one message.
 
     ``probabilities`` are calibrated, in label order, and sum to 1. ``embedding`` is the served
-    encoder's mean-pooled last hidden state as little-endian float16 bytes, or None.
+    encoder's mean-pooled last hidden state as little-endian float16 bytes, or None. ``needs_review``: the model is
+    too unsure to answer without a person; None where it brings no limit.
     """
 
     message_id: str
@@ -52,6 +53,7 @@ class Prediction:
     model_digest: str
     scored_at: datetime
     embedding: bytes | None = None
+    needs_review: bool | None = None
 
     @property
     def confidence(self) -> float:
@@ -65,12 +67,17 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ScoredMessage:
-    """A message with every task's prediction and the sentiment after sarcasm was heard."""
+    """A message with every task's prediction and the sentiment after sarcasm was heard.
+
+    ``final_probability`` is that of ``final_sentiment``; ``needs_review`` is None where no limit is known.
+    """
 
     message: Message
     predictions: tuple[Prediction, ...]
     final_sentiment: str | None = None
     final_reason: str | None = None
+    final_probability: float | None = None
+    needs_review: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+#: Longest reason of a final sentiment that is kept.
+REASON_CHARS = 200
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC. SQLite keeps no zone, so values go in naive UTC and come out aware."""
@@ -59,7 +62,9 @@ messages = Table(
     Column("received_at", UtcDateTime, nullable=False),
     Column("truncated", Boolean, nullable=False),
     Column("final_sentiment", String(100)),
-    Column("final_reason", String(200)),
+    Column("final_reason", String(REASON_CHARS)),
+    Column("final_probability", Float),
+    Column("needs_review", Boolean, doc="the final sentiment is too unsure; null: no limit was known"),
 )
 
 predictions = Table(
@@ -76,6 +81,7 @@ predictions = Table(
     Column("scored_at", UtcDateTime, nullable=False),
     Column("sample_key", Integer, nullable=False, doc="31 bits of SHA-256 of the id: a fixed random order"),
     Column("embedding", LargeBinary),
+    Column("needs_review", Boolean, doc="this task's answer is too unsure; null: no limit was known"),
     Index("predictions_by_time", "task", "event_at"),
 )
 

@@ -36,7 +36,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from undertone.errors import StoreError
 from undertone.records import Feedback, ScoredMessage, utc
-from undertone.schema import feedback, leases, messages, predictions
+from undertone.schema import REASON_CHARS, feedback, leases, messages, predictions
 from undertone.settings import Settings
 from undertone.shares import sample_key
 
@@ -465,7 +465,9 @@ def _message_row(item: ScoredMessage) -> dict[str, Any]:
         "received_at": message.received_at,
         "truncated": message.truncated,
         "final_sentiment": item.final_sentiment,
-        "final_reason": item.final_reason,
+        "final_reason": None if item.final_reason is None else item.final_reason[:REASON_CHARS],
+        "final_probability": item.final_probability,
+        "needs_review": item.needs_review,
     }
 
 
@@ -483,6 +485,7 @@ def _prediction_rows(item: ScoredMessage) -> list[dict[str, Any]]:
             "scored_at": answer.scored_at,
             "sample_key": sample_key(answer.message_id),
             "embedding": answer.embedding,
+            "needs_review": answer.needs_review,
         }
         for answer in item.predictions
     ]

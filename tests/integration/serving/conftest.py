@@ -25,6 +25,8 @@ from serving.patience import PatientProtocol
 from serving.worker import Worker
 from undertone import governance
 from undertone.governance import Act
+from undertone.join import Feature, Join, Partner, names
+from undertone.model_folder import ModelCardData
 from undertone.registry import ModelVersion
 from undertone.schema import messages, predictions
 from undertone.settings import Settings
@@ -203,6 +205,32 @@ def followed(shelf: Shelf) -> Iterator[Served]:
         yield made
 
 
+def hear_sarcasm(folder: Path) -> None:
+    """Give a toy sentiment model a join that turns praise as far as sarcasm is heard, and limits of confidence."""
+    labels, sarcasm = TASKS["sentiment"].labels, TASKS["sarcasm"].labels
+    told = names(labels, {"sarcasm": sarcasm})
+    product = told.index("log-odds of sarcasm x P(positive)")
+    weights = [[float(place == row) for place in range(len(told))] for row in range(len(labels))]
+    weights[0][product], weights[-1][product] = 1.0, -1.0
+    Join(
+        labels=labels,
+        partners={"sarcasm": Partner(version=7, manifest_sha256="a" * 64, labels=sarcasm)},
+        adopted=True,
+        why="made by hand",
+        features=tuple(Feature(name=name, mean=0.0, scale=1.0) for name in told),
+        weights=tuple(tuple(row) for row in weights),
+        bias=(0.0,) * len(labels),
+        review_below=0.7,
+    ).write(folder)
+    ModelCardData.read(folder).model_copy(update={"review_below": 0.6}).write(folder)
+
+
+@pytest.fixture(scope="session")
+def hearing() -> Callable[[Path], None]:
+    """What makes a toy sentiment model hear sarcasm."""
+    return hear_sarcasm
+
+
 @dataclass
 class Desk:
     """A worker with a champion of every task that tests share: they may score, not publish."""
@@ -220,7 +248,8 @@ def desk(
 ) -> Iterator[Desk]:
     shelf = fresh_shelf(tmp_path_factory.mktemp("desk"), empty_home, registering)
     for task in TASKS:
-        shelf.folder(shelf.publish(task), task)  # now: MLflow's client speaks to one registry at a time
+        edit = hear_sarcasm if task == "sentiment" else None
+        shelf.folder(shelf.publish(task, edit=edit), task)  # now: MLflow's client speaks to one registry at a time
     with serving(shelf.workspace.settings) as made:
         for task in TASKS:
             made.wait_version(1, task)

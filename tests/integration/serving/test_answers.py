@@ -8,6 +8,7 @@ import pytest
 
 from serving.wire import ScoreResponse
 from undertone.engine import Engine
+from undertone.model_folder import JOIN
 from undertone.tasks import TASKS
 
 
@@ -64,12 +65,49 @@ def test_sarcasm_turns_praise(desk, served):
     assert praise["tasks"]["sentiment"]["label"] == "positive"
     assert praise["tasks"]["sarcasm"]["label"] == "sarcastic"
     assert praise["sentiment"] == "negative"
-    assert "sarcastic" in praise["sentiment_reason"]
+    assert "but heard as sarcastic" in praise["sentiment_reason"]
+    assert "fitted with sarcasm 7" in praise["sentiment_reason"]  # another one serves
     assert blame["sentiment"] == "negative"
+    assert "not heard as sarcastic" in blame["sentiment_reason"]
     (alone,) = served.score("good")["messages"]
     assert alone["sentiment"] == "positive"
     assert "no sarcasm model" in alone["sentiment_reason"]
     assert list(alone["tasks"]) == ["sentiment"]
+    assert alone["sentiment_probability"] == alone["tasks"]["sentiment"]["confidence"]
+    assert (alone["needs_review"], alone["tasks"]["sentiment"]["needs_review"]) == (None, None)
+
+
+def test_what_is_unsure_needs_a_person_and_the_store_keeps_it(desk, rows):
+    sure, unsure = desk.served.score({"id": "sure", "text": "good"}, {"id": "unsure", "text": "parcel"})["messages"]
+    folder = desk.shelf.folder(1)
+    join, own = Engine(folder).join, Engine(folder).score(["good", "parcel"]).probabilities.tolist()
+    heard = Engine(desk.shelf.folder(1, "sarcasm")).score(["good", "parcel"]).probabilities.tolist()
+    for answer, one, other, needs in zip((sure, unsure), own, heard, (False, True), strict=True):
+        final = join.probabilities(one, {"sarcasm": other})
+        assert answer["sentiment"] == join.labels[final.index(max(final))]
+        assert answer["sentiment_probability"] == pytest.approx(max(final), abs=1e-5)
+        assert (answer["needs_review"], answer["tasks"]["sentiment"]["needs_review"]) == (needs, needs)
+        assert answer["tasks"]["emotion"]["needs_review"] is None
+    desk.served.wait_stored()
+    messages, answers = rows(desk.settings)
+    kept = {
+        row["id"]: (row["needs_review"], row["final_reason"]) for row in messages if row["id"] in ("sure", "unsure")
+    }
+    assert kept == {"sure": (False, sure["sentiment_reason"]), "unsure": (True, unsure["sentiment_reason"])}
+    own_limit = {row["message_id"]: row["needs_review"] for row in answers if row["task"] == "sentiment"}
+    assert (own_limit["sure"], own_limit["unsure"]) == (False, True)
+
+
+def test_a_model_with_a_join_that_is_not_whole_is_refused(followed, shelf, hearing):
+    def spoil(folder):
+        hearing(folder)
+        path = folder / JOIN
+        path.write_text(path.read_text().replace("log P(neutral)", "log P(fine)"))
+
+    refused = followed.wait_refused(shelf.publish(edit=spoil))
+    assert JOIN in refused["expected"]
+    assert all(refused[part] for part in ("expected", "found", "next_step"))
+    assert followed.version() == 1
 
 
 @pytest.mark.parametrize(
