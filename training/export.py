@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.bert_graph import Precision, can_write, write_graph, write_split
+from training.families import Weights, as_bert
 from training.silence import hush
 from training.torch_graph import OUTPUTS, as_network, export_graph
 from undertone import model_folder
@@ -118,10 +119,11 @@ def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path, *, s
     probes = [_encode(tokenizer, texts, max_tokens) for texts in ([PROBES[0]], PROBES, [PROBES[3]])]
     with torch.inference_mode():
         expected = [[output.numpy() for output in network(*probe)] for probe in probes]
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    known = can_write(weights, model.config)
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    weights, config = as_bert(state, model.config)
+    known = can_write(weights, config)
     if known:
-        _write(weights, model.config, folder, EXACT, split=split)
+        _write(weights, config, folder, EXACT, split=split)
     elif split:
         raise TrainingError(
             "a trunk of BERT's layers",
@@ -138,10 +140,10 @@ def write_graphs(model: Any, tokenizer: Any, max_tokens: int, folder: Path, *, s
             "report the base model's architecture; another base model will do meanwhile",
         )
     if known:
-        _write(weights, model.config, folder, INT8, split=split)
+        _write(weights, config, folder, INT8, split=split)
 
 
-def _write(weights: dict[str, Any], config: Any, folder: Path, engine: str, *, split: bool) -> None:
+def _write(weights: Weights, config: Any, folder: Path, engine: str, *, split: bool) -> None:
     precision: Precision = "int8" if engine == INT8 else "fp32"
     if split:
         trunk, head = model_folder.SPLIT_GRAPHS[engine]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.effort import Effort
+from training.families import layers_of, require_encoder
 from training.pooling import add_mean_layer, wants_mean
 from training.silence import hush
 from training.subsample import subsample, weights_of
@@ -145,21 +146,24 @@ def _train(
 def load_tokenizer(base_model: Path, max_tokens: int) -> Any:
     """The base model's fast tokenizer with the cleaning inside, in a class that keeps it there.
 
-    Transformers 5 rebuilds a ``BertTokenizer``'s normalizer from its arguments at load and would drop the
-    cleaning; the plain fast class takes ``tokenizer.json`` as it stands.
+    ``tokenizer.json`` is taken as it stands: Transformers 5 builds the tokenizers of BERT, XLM-R and others anew from
+    their arguments, and drops what it does not know, the cleaning among it.
 
     Raises:
-        TrainingError: the base model has no fast tokenizer.
+        TrainingError: the base model has no fast tokenizer, or none that pads.
     """
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
         own = AutoTokenizer.from_pretrained(base_model, local_files_only=True)
-        backend = own.backend_tokenizer
-    except (OSError, ValueError, AttributeError) as error:
+        backend = Tokenizer.from_file(str(base_model / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises bare Exception
         raise TrainingError(
             f"a fast tokenizer in {base_model}", f"{type(error).__name__}: {error}", "use another base model"
         ) from error
+    if own.pad_token is None:
+        raise TrainingError(f"a padding token in {base_model}", "none", "use another base model")
     backend.no_padding()
     backend.enable_truncation(max_tokens)
     return PreTrainedTokenizerFast(
@@ -174,6 +178,7 @@ def _load_model(base_model: Path, spec: TaskSpec, effort: Effort) -> Any:
     from torch.nn import Dropout
     from transformers import AutoModelForSequenceClassification
 
+    _require_head(base_model)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             base_model,
@@ -199,11 +204,24 @@ def _load_model(base_model: Path, spec: TaskSpec, effort: Effort) -> Any:
             if isinstance(module, Dropout):
                 module.p = effort.dropout
     if effort.frozen_layers:
-        encoder = getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
         embeddings = getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
-        for part in [embeddings, *list(getattr(encoder, "layer", []))[: effort.frozen_layers]]:
+        for part in [embeddings, *layers_of(model)[: effort.frozen_layers]]:
             part.requires_grad_(False)
     return model
+
+
+def _require_head(base_model: Path) -> None:
+    """Refuse a model that no classification class is made for: Transformers would name its 120 others."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(base_model, local_files_only=True)
+    require_encoder(config.to_dict(), str(base_model))
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise TrainingError(
+            f"a model in {base_model} that takes a classification head",
+            f"a {config.model_type}, for which Transformers has none",
+            "use another base model: docs/how-to/choose-a-base-model.md",
+        )
 
 
 def _encode(frame: DataFrame, tokenizer: Any, spec: TaskSpec) -> list[dict[str, Any]]:

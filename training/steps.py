@@ -66,6 +66,8 @@ _UNSEEN = ("validation", "holdout")
 def prepare(workspace: Workspace, request: Request, root: Path | None = None) -> Work:
     """Load, check and split the data, and open the work folder on it, in `root` or where trainings have theirs."""
     spec = get_task(request.task)
+    base = base_model.resolve(request.base_model or spec.base_model)
+    base.require_room(spec.max_tokens, spec.name)
     log.info("%s: reading %s", request.task, request.source)
     table = load(
         request.source,
@@ -77,7 +79,6 @@ def prepare(workspace: Workspace, request: Request, root: Path | None = None) ->
         rows_until=request.rows_until,
     )
     splits = split(table, spec, request.seed)
-    base = base_model.resolve(request.base_model or spec.base_model)
     log.info("%s", summary(splits))
     return open_work(root or workspace.settings.state_dir / "work", request, splits, base.sha256, summary(splits))
 
@@ -399,6 +400,11 @@ def _card(work: Work) -> ModelCardData:
             overrides=dict(request.overrides),
             base_model=request.base_model or spec.base_model,
             base_model_sha256=base.sha256,
+            base_model_origin=base.origin,
+            base_model_licence=base.licence,
+            base_model_family=base.family,
+            base_model_max_tokens=base.max_tokens,
+            tokenizer=base.tokenizer,
             trunk=request.trunk,
             synthetic=work.synthetic,
         ),

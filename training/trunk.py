@@ -51,7 +51,7 @@ def checkpoint(name: str, registry: Registry, into: Path) -> str:
 def freeze(effort: Effort, base_model: Path) -> Effort:
     """`effort` with all layers of `base_model` frozen but the last, which is the head's."""
     config = json.loads((base_model / "config.json").read_text(encoding="utf-8"))
-    layers = config.get("num_hidden_layers", 0)
+    layers = config.get("num_hidden_layers", config.get("n_layers", 0))  # DistilBERT has its own word
     if layers < 2:
         raise ConfigError("a trunk of at least one layer and a head's", f"{layers} layers", "use another model")
     return effort.model_copy(update={"frozen_layers": layers - 1})

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
 from training import base_model
+from training.families import position_limit
 from undertone.errors import ConfigError, VerificationError
 from undertone.tasks import DEFAULT_BASE_MODEL
 
@@ -71,3 +73,58 @@ def test_an_unknown_name_offline_says_what_to_do(no_cache):
 def test_a_name_that_is_no_name_is_refused(no_cache):
     with pytest.raises(ConfigError):
         base_model.resolve("not a name//")
+
+
+def test_what_a_base_model_is_like_is_recorded(folder):
+    config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}}}))
+    found = base_model.resolve(str(folder))
+    assert (found.family, found.max_tokens, found.tokenizer) == ("roberta", 512, "BPE, 2 pieces")
+    found.require_room(512, "mood")
+    with pytest.raises(ConfigError, match="max_tokens = 512"):
+        found.require_room(513, "mood")
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "modernbert", "max_position_embeddings": 8192}, 8192),
+        ({"model_type": "t5"}, None),
+        ({}, None),
+    ],
+)
+def test_positions_are_not_always_tokens(config, limit):
+    assert position_limit(config) == limit
+
+
+@pytest.mark.parametrize(
+    ("gone", "there", "said"),
+    [
+        ("model.safetensors", "pytorch_model.bin", "pickle"),
+        ("model.safetensors", "model.safetensors.index.json", "one file"),
+        ("tokenizer.json", "sentencepiece.bpe.model", "sentencepiece"),
+    ],
+)
+def test_a_file_in_another_format_is_told_with_what_to_do(folder, gone, there, said):
+    (folder / gone).rename(folder / there)
+    with pytest.raises(ConfigError) as caught:
+        base_model.resolve(str(folder))
+    assert said in caught.value.next_step
+    assert gone in caught.value.found
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]},
+        {"model_type": "bart", "is_encoder_decoder": True, "architectures": ["BartModel"]},
+        {"model_type": "bert", "is_decoder": True},
+    ],
+)
+def test_what_writes_text_is_refused(folder, config):
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="an encoder"):
+        base_model.resolve(str(folder))
