@@ -96,7 +96,7 @@ def fit_join(
     if (problem := _objection(parts)) is not None:
         return _refused(own, heard, labels, problem, report)
     why = "on validation it gains where sarcasm is heard and does not hurt the rest"
-    join = _solve(own, partners, truth, labels, best.strength, why)
+    join = solve(own, partners, truth, labels, best.strength, why)
     report["weights"] = {
         feature.name: {label: join.weights[row][place] for row, label in enumerate(labels)}
         for place, feature in enumerate(join.features)
@@ -257,7 +257,7 @@ def _cross_validate(
     return min(tried, key=lambda item: float(_row_loss(item.probabilities, truth).mean()))
 
 
-def _solve(
+def solve(
     own: NDArray[Any],
     heard: Mapping[str, Heard],
     truth: NDArray[Any],
@@ -265,6 +265,7 @@ def _solve(
     strength: float,
     why: str,
 ) -> Join:
+    """The join with the most likely weights at this inverse strength of the penalty, fitted on all rows, adopted."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
