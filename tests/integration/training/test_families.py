@@ -138,7 +138,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = assemble(checkpoint, SPEC, root / "model")
     lineage = Lineage(
         source="toy", data_sha256="0" * 64, rows=16, commit="none", lock_sha256="none", trainer="ada",
-        trained_at=datetime(2026, 1, 1, tzinfo=UTC), seed=1, effort="toy", base_model="tiny", base_model_sha256="0" * 64,
+        trained_at=datetime(2026, 1, 1, tzinfo=UTC), seed=1, effort="toy", base_model="t", base_model_sha256="0" * 64,
     )  # fmt: skip
     write_card(
         folder, ModelCardData(task="mood", labels=SPEC.labels, max_tokens=LIMIT, temperature=1.0, lineage=lineage)
