@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import situation
 from flows.artifacts import publish
-from training import steps, track
+from training import failures, steps, track
 from training.base_model import located as base_model_located
 from training.effort import get_effort
 from training.evaluate import Evaluation
@@ -83,7 +83,11 @@ def retrain(
         trunk=trunk,
         overrides=get_effort(effort).chosen(overrides or {}),
     )
-    with hold(workspace.store, situation.lease(task), holder=lease), failure_in_ledger(workspace, request):
+    with (
+        hold(workspace.store, situation.lease(task), holder=lease),
+        failure_in_ledger(workspace, request),
+        failures.explained(request, workspace.settings.state_dir / "work", workspace.settings.mlflow_home),
+    ):
         identity.trainer(workspace.settings, request.trainer)  # told before hours of training, not after
         work = load_and_split(workspace, request)
         run_id = steps.begin(workspace, work)

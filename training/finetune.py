@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.effort import Effort
+from training.failures import diverged
 from training.families import layers_of, require_encoder
 from training.pooling import add_mean_layer, wants_mean
 from training.silence import hush
@@ -47,7 +49,7 @@ def finetune(
     and its fast tokenizer with the cleaning inside. Ctrl-C and SIGTERM save a checkpoint before they
     take effect; the same call later goes on from the last complete checkpoint and ends with the weights of
     an uninterrupted run (same machine, same number of threads). Checkpoints of another data set, effort, seed or
-    base model are thrown away; so are this run's when it has finished.
+    base model are thrown away; so are this run's when it has finished, and then the same call gives its model.
 
     Args:
         train: columns ``text`` and ``label`` (words of ``spec.labels``), and ``weight`` where rows weigh unlike: what
@@ -73,8 +75,15 @@ def finetune(
     rows = subsample(train, spec, effort.max_train_rows, seed)
     looked_at = subsample(validation, spec, effort.max_eval_rows, seed) if effort.patience else None
     _keep_only_own(checkpoints, _identity(rows, looked_at, spec, effort, base_model, seed))
-    with hush():
-        return _train(rows, looked_at, spec, effort, base_model, seed, checkpoints, log, progress)
+    if (checkpoints / "model").is_dir():  # finished, and killed before its caller knew
+        return _tidy(checkpoints)
+    try:
+        with hush():
+            return _train(rows, looked_at, spec, effort, base_model, seed, checkpoints, log, progress)
+    except BaseException:
+        last_complete(checkpoints)  # half of a checkpoint would only fill a disk that may be full
+        shutil.rmtree(checkpoints / "new-model", ignore_errors=True)
+        raise
 
 
 def _train(
@@ -115,7 +124,7 @@ def _train(
         save_strategy="steps",
         save_steps=effort.save_steps,
         save_total_limit=2,
-        logging_steps=10,
+        logging_steps=math.gcd(10, effort.save_steps),  # a resumed run averages the loss over the same steps
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
@@ -140,7 +149,7 @@ def _train(
         trainer.train(resume_from_checkpoint=last_complete(checkpoints))
     if best:
         best.restore(model)
-    return _finish(model, tokenizer, checkpoints)
+    return _finish(model, tokenizer, checkpoints, effort.learning_rate)
 
 
 def load_tokenizer(base_model: Path, max_tokens: int) -> Any:
@@ -249,18 +258,23 @@ def _score(output: Any) -> dict[str, float]:
     return {"macro_f1": macro_f1(output.label_ids, logits.argmax(axis=1), logits.shape[1])}
 
 
-def _finish(model: Any, tokenizer: Any, checkpoints: Path) -> Path:
+def _finish(model: Any, tokenizer: Any, checkpoints: Path, learning_rate: float) -> Path:
     import torch
 
     if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-        raise TrainingError("finite weights", "NaN or infinity in the trained model", "lower the learning rate")
-    folder = checkpoints / "model"
+        raise diverged("NaN or infinity in the trained weights", learning_rate)
+    folder = checkpoints / "new-model"
     model.cpu().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    folder.rename(checkpoints / "model")
+    return _tidy(checkpoints)
+
+
+def _tidy(checkpoints: Path) -> Path:
+    """Delete what the finished model makes useless; gives its folder."""
     for leftover in [*checkpoints.glob("checkpoint-*"), checkpoints / "best"]:
         shutil.rmtree(leftover, ignore_errors=True)
-    (checkpoints / "run.json").unlink(missing_ok=True)
-    return folder
+    return checkpoints / "model"
 
 
 def last_complete(checkpoints: Path) -> str | None:
@@ -301,8 +315,12 @@ def _keep_only_own(checkpoints: Path, identity: str) -> None:
             found = json.loads(note.read_text(encoding="utf-8")).get("identity")
         except (ValueError, AttributeError):
             found = None
-    if found != identity:
-        for leftover in [*checkpoints.glob("checkpoint-*"), checkpoints / "best", checkpoints / "model"]:
-            shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(checkpoints / "new-model", ignore_errors=True)
+    if found == identity:
+        return
+    for leftover in [*checkpoints.glob("checkpoint-*"), checkpoints / "best", checkpoints / "model"]:
+        shutil.rmtree(leftover, ignore_errors=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"identity": identity}) + "\n", encoding="utf-8")
+    fresh = checkpoints / "new-run.json"
+    fresh.write_text(json.dumps({"identity": identity}) + "\n", encoding="utf-8")
+    fresh.replace(note)

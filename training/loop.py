@@ -22,9 +22,13 @@ from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.effort import Effort
-from undertone.errors import TrainingError
+from training.failures import diverged
 
 Log = Callable[[dict[str, float], int], None]
+
+
+#: What the Trainer tells of its own speed; and its mean loss, which in a resumed run is of the last session alone.
+_NOT_LOGGED = ("_runtime", "_per_second", "_flos", "train_loss")
 
 
 class LengthSampler(Sampler[int]):
@@ -179,13 +183,11 @@ class Progress(TrainerCallback):
         values = {
             name.replace("eval_", "validation_"): float(value)
             for name, value in (logs or {}).items()
-            if isinstance(value, int | float) and not name.endswith(("_runtime", "_per_second", "_flos"))
+            if isinstance(value, int | float) and not name.endswith(_NOT_LOGGED)
         }
         loss = values.get("loss")
         if loss is not None and not math.isfinite(loss):
-            raise TrainingError(
-                "a finite loss", f"{loss} at step {state.global_step}", "lower the learning rate, or look at the data"
-            )
+            raise diverged(f"{loss} at step {state.global_step}", args.learning_rate)
         if loss is not None:
             self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if self._log is not None and values:
@@ -255,6 +257,17 @@ class BestWeights(TrainerCallback):
     def __init__(self, folder: Path, patience: int) -> None:
         self.folder = folder
         self.patience = patience
+        self._over = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """See whether a resumed run had stopped here before it was killed."""
+        best = self._read()
+        self._over = best is not None and best["evaluations_since"] >= self.patience
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Stop such a run: the Trainer looks only after a step, and the best weights stand."""
+        if self._over:
+            control.should_training_stop = True
 
     def on_evaluate(
         self,
@@ -266,6 +279,8 @@ class BestWeights(TrainerCallback):
         **_: Any,
     ) -> None:
         """Keep the weights if they are the best so far."""
+        if self._over:
+            return
         score = (metrics or {}).get("eval_macro_f1", float("nan"))
         best = self._read()
         if best is None or score > best["score"]:
@@ -273,9 +288,7 @@ class BestWeights(TrainerCallback):
             self._save(model, best["file"])
         elif state.global_step > best["last_step"]:  # a resumed run may look at a step a second time
             best["evaluations_since"] += 1
-        else:
-            return
-        best["last_step"] = state.global_step
+        best["last_step"] = max(state.global_step, best.get("last_step", 0))
         self._write(best)
         if best["evaluations_since"] >= self.patience:
             control.should_training_stop = True

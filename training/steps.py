@@ -1,7 +1,7 @@
 """The steps of a training, one verb each, over a work folder. Plain functions: the flow wraps them.
 
-Each step leaves its result on disk and does nothing when the result is already there, which is
-all that resuming takes.
+Each step leaves its result on disk, in MLflow or in the ledger, and does nothing when the result is already there,
+which is all that resuming takes, wherever a kill came.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from training.partners import Answers, read_settled, settle
 from training.subsample import subsample
 from training.trunk import OWN, freeze
 from training.verdict import show
-from training.work import Request, Work, open_work
+from training.work import Request, Work, open_work, whole
 from undertone import governance
 from undertone.card_description import description
 from undertone.engine import Engine, Scores, calibrated
@@ -110,10 +110,11 @@ def finetune(workspace: Workspace, work: Work, run_id: str) -> Path:
         base_model=base,
         seed=request.seed,
         checkpoints=work.checkpoints,
-        log=lambda values, step: track.log_curve(workspace.registry, run_id, values, step),
+        log=track.curves(workspace.registry, run_id),
         threads=workspace.settings.threads,
     )
-    work.finetuned.write_text(str(folder))
+    with whole(work.finetuned) as fresh:
+        fresh.write_text(str(folder))
     return folder
 
 
@@ -121,6 +122,8 @@ def export(work: Work, finetuned: Path) -> Path:
     """Build the model folder: MLflow's flavour, the engine's graph, the tokenizer."""
     from training.export import assemble
 
+    if work.scores.is_file():
+        return work.model
     log.info("%s: exporting the model folder", work.request.task)
     shutil.rmtree(work.model, ignore_errors=True)  # a half-built folder of an interrupted export
     return assemble(finetuned, get_task(work.request.task), work.model, split=work.request.trunk is not None)
@@ -131,8 +134,10 @@ def score(workspace: Workspace, work: Work) -> Path:
 
     The exact engine's holdout logits are kept beside them, for the gate.
     """
+    if work.scores.is_file():
+        return work.scores
     log.info("%s: scoring validation and holdout", work.request.task)
-    target, card = work.folder / "scores.npz", _card(work)
+    card = _card(work)
     card.write(work.model)
     engine = Engine(work.model, workspace.settings.threads, engine=EXACT)
     validation, holdout = (engine.score(_capped(work, part)["text"].tolist()) for part in _UNSEEN)
@@ -141,19 +146,22 @@ def score(workspace: Workspace, work: Work) -> Path:
         engine, validation, agreement = faster
         holdout = engine.score(_capped(work, "holdout")["text"].tolist())
         card.model_copy(update={"engine": engine.name, "agreement": agreement}).write(work.model)
-    np.savez(
-        target,
-        validation_logits=validation.logits,
-        validation_embeddings=validation.embeddings,
-        holdout_logits=holdout.logits,
-        holdout_embeddings=holdout.embeddings,
-        holdout_exact_logits=exact,
-    )
-    return target
+    with whole(work.scores) as fresh:
+        np.savez(
+            fresh,
+            validation_logits=validation.logits,
+            validation_embeddings=validation.embeddings,
+            holdout_logits=holdout.logits,
+            holdout_embeddings=holdout.embeddings,
+            holdout_exact_logits=exact,
+        )
+    return work.scores
 
 
 def calibrate(work: Work, scores: Path) -> float:
     """Fit the temperature on the validation rows and write it into the model's card."""
+    if work.settled.is_file():
+        return ModelCardData.read(work.model).temperature
     spec = get_task(work.request.task)
     truth = _indices(_capped(work, "validation")["label"].tolist(), spec)
     temperature = fit_temperature(np.load(scores)["validation_logits"], truth)
@@ -167,6 +175,8 @@ def evaluate(workspace: Workspace, work: Work, scores: Path, run_id: str) -> Eva
     frame = _capped(work, "holdout")
     probabilities = _probabilities(work, scores, "holdout")
     evaluation = evaluate_scores(probabilities, frame, spec)
+    if work.settled.is_file():
+        return evaluation
     write_reference(work.model, *_unseen(work, scores), spec)
     shutil.rmtree(_evidence(work))  # what an interrupted training left
     folder = _evidence(work)
@@ -189,13 +199,17 @@ def join(workspace: Workspace, work: Work, scores: Path, run_id: str) -> None:
 
 
 def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluation) -> ModelVersion:
-    """Register the model folder, byte for byte, as the task's next version, and say so in the ledger."""
+    """Register the model folder, byte for byte, as the task's next version, and say so in the ledger.
+
+    A version that the run made before a kill is taken up as it is, and what the ledger lacks of it is added.
+    """
     request = work.request
+    work.settled.touch()
     refuse_code(work.model)
     manifest_sha256 = digest(manifest(work.model))
     cost = spent.read(work.spent)
     claim = governance.claim(workspace, request.task, manifest_sha256, work.data_sha256, request.trainer)
-    made = workspace.registry.create(
+    made = workspace.registry.made_by(run_id, request.task, manifest_sha256) or workspace.registry.create(
         request.task,
         work.model,
         run_id,
@@ -207,6 +221,8 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
             "undertone.synthetic": str(work.synthetic).lower(),
         },
     )
+    if workspace.ledger.latest(request.task, ["registered"], made.version) is not None:
+        return made
     workspace.ledger.append(
         "registered",
         request.task,
@@ -231,8 +247,12 @@ def judge(workspace: Workspace, work: Work, scores: Path, made: ModelVersion, ev
     """Run the gate on what evaluation measured, against the champion's own bytes on the same holdout.
 
     The verdict goes on the version (a tag and the description) and into the ledger, with the digests of the evidence
-    that goes into the run. A champion that cannot be scored is a requirement not met: the gate fails closed.
+    that goes into the run. A champion that cannot be scored is a requirement not met: the gate fails closed. A verdict
+    that stands in the ledger is not given a second time.
     """
+    judged = workspace.ledger.latest(work.request.task, ["gate"], made.version)
+    if judged is not None and judged.payload.get("manifest_sha256") == made.tags["undertone.manifest_sha256"]:
+        return GateVerdict.of(judged.payload)
     spec, policy = get_task(work.request.task), workspace.settings.gate_policy(work.request.task)
     champion = workspace.registry.champion(work.request.task)
     log.info("%s: the gate, against %s", spec.name, f"version {champion.version}" if champion else "its policy alone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
@@ -98,6 +98,27 @@ class GateVerdict:
             if not texts:
                 del check["examples"]
         return values
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> GateVerdict:
+        """The verdict that `as_dict` wrote without texts, as a row of the ledger keeps it."""
+        from training.fidelity import Fidelity
+
+        def pair(found: Sequence[float] | None) -> tuple[float, float] | None:
+            return None if found is None else (found[0], found[1])
+
+        return cls(
+            passed=values["passed"],
+            verdict=values["verdict"],
+            lines=tuple(GateLine(**line) for line in values["lines"]),
+            difference=values["difference"],
+            interval=pair(values["interval"]),
+            mcnemar_p=values["mcnemar_p"],
+            slices=tuple(SliceLine(**part | {"interval": pair(part["interval"])}) for part in values["slices"]),
+            fidelity=None if values["fidelity"] is None else Fidelity(**values["fidelity"]),
+            latency=None if values["latency"] is None else Latency(**values["latency"]),
+            behaviour=tuple(Check(part["name"], part["cases"], part["held"]) for part in values["behaviour"]),
+        )
 
     def as_markdown(self) -> str:
         """A heading, the requirements and the slices as tables, for the registry's page."""

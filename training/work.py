@@ -1,7 +1,8 @@
 """The work folder of one training: data, checkpoints and the model folder that grows in it.
 
 Its name is a hash of everything that decides the result, so the same command finds the same
-folder again: after Ctrl-C it goes on where it stopped, in the same MLflow run.
+folder again: after Ctrl-C or a kill it goes on where it stopped, in the same MLflow run. Every file whose presence
+means that something is done takes its name in one step, when it is whole.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training import failures
 from training.effort import Effort, get_effort
 from undertone.records import utc
 
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from training.data import Splits
 
 PARTS = ("train", "validation", "holdout")
+
+#: In front of the name of a work folder that is done with, while its files go.
+_DONE = ".done-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,21 @@ class Work:
         """Holds the id of the MLflow run."""
         return self.folder / "run_id"
 
+    @property
+    def scores(self) -> Path:
+        """The answers on validation and holdout; once they are there, the model folder is complete but for its card."""
+        return self.folder / "scores.npz"
+
+    @property
+    def settled(self) -> Path:
+        """An empty file that says: the model folder is what gets registered, and changes no more."""
+        return self.folder / "settled"
+
+    @property
+    def id(self) -> str:
+        """What this folder is called in MLflow: its run is found by it where a kill came before `run_file`."""
+        return (self.folder / "id").read_text(encoding="utf-8")
+
     def rows_of(self, part: str) -> DataFrame:
         """One split, as it was written."""
         import pandas as pd
@@ -101,8 +123,21 @@ class Work:
         return pd.read_parquet(self.folder / f"{part}.parquet")
 
     def remove(self) -> None:
-        """Delete the folder: the model is registered, nothing in it is needed any more."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder: the model is registered, nothing in it is needed any more.
+
+        It loses its name first: of a folder half deleted by a kill, no training goes on.
+        """
+        done = self.folder.with_name(f"{_DONE}{self.folder.name}-{uuid.uuid4().hex[:8]}")
+        self.folder.rename(done)
+        shutil.rmtree(done, ignore_errors=True)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; the file takes the name `path` when the block ends well, and not before."""
+    fresh = path.with_name(f"new-{path.name}")
+    yield fresh
+    fresh.replace(path)
 
 
 def open_work(root: Path, request: Request, splits: Splits, base_model_sha256: str, summary: str) -> Work:
@@ -124,11 +159,19 @@ def open_work(root: Path, request: Request, splits: Splits, base_model_sha256: s
         newest_at=splits.newest_at,
         summary=summary,
     )
+    for left in root.glob(f"{_DONE}{request.task}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    failures.reserve(folder)
     if not (folder / "request.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
             getattr(splits, part).to_parquet(folder / f"{part}.parquet")
-        (folder / "request.json").write_text(json.dumps(asdict(request), default=_plain, indent=2), encoding="utf-8")
+    if not (folder / "id").is_file():
+        with whole(folder / "id") as fresh:
+            fresh.write_text(uuid.uuid4().hex, encoding="utf-8")
+    if not (folder / "request.json").is_file():
+        with whole(folder / "request.json") as fresh:
+            fresh.write_text(json.dumps(asdict(request), default=_plain, indent=2), encoding="utf-8")
     return work
 
 

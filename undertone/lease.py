@@ -13,7 +13,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -50,7 +52,7 @@ def hold(
             )
         yield holder
         return
-    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    holder = f"{socket.gethostname()}/{os.getpid()}/{_Process.of(os.getpid()).started}-{uuid.uuid4().hex[:8]}"
     _take(store, name, holder, seconds, wait)
     stopped = threading.Event()
     renewal = threading.Thread(target=_renew, args=(store, name, holder, seconds, stopped), daemon=True)
@@ -93,7 +95,8 @@ def _renew(store: Store, name: str, holder: str, seconds: float, stopped: thread
 
 
 def _is_dead(holder: str) -> bool:
-    host, pid, _ = holder.rsplit("/", 2)
+    """Whether the holder ran on this machine and ended: it is gone, a zombie, or its number is another's."""
+    host, pid, mark = holder.rsplit("/", 2)
     if host != socket.gethostname():
         return False
     try:
@@ -101,8 +104,31 @@ def _is_dead(holder: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
-    return False
+        pass
+    now, started = _Process.of(int(pid)), mark.rpartition("-")[0]
+    return now.ended or bool(started and now.started and started != now.started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What Linux tells of a process in ``/proc/PID/stat`` (proc_pid_stat(5)).
+
+    Attributes:
+        started: clock ticks after boot; empty where the system does not tell.
+        ended: it was killed, and its parent has not waited for it yet.
+    """
+
+    started: str = ""
+    ended: bool = False
+
+    @classmethod
+    def of(cls, pid: int) -> _Process:
+        try:
+            # the name of the program stands in brackets and may hold anything
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            return cls(started=fields[19], ended=fields[0] in "ZXx")
+        except (OSError, IndexError):
+            return cls()
 
 
 def _now() -> datetime:

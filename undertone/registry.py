@@ -25,6 +25,9 @@ from undertone.signing import ORDER, SIGNATURE
 APPROVALS = "approvals"
 TRIALS = "trials"
 
+#: Tag of a version and of its logged model: the digest of its files' manifest.
+MANIFEST = "undertone.manifest_sha256"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
@@ -103,8 +106,12 @@ class Registry:
         import mlflow
 
         with self._translated(f"a new version of {task!r}"):
-            model = mlflow.initialize_logged_model(
-                name=task, source_run_id=run_id, model_type="undertone", experiment_id=self.experiment_id()
+            model = self._begun(task, run_id, tags) or mlflow.initialize_logged_model(
+                name=task,
+                source_run_id=run_id,
+                model_type="undertone",
+                experiment_id=self.experiment_id(),
+                tags={MANIFEST: tags[MANIFEST]} if MANIFEST in tags else None,
             )
             self.client.log_model_artifacts(model.model_id, str(folder))
             self.client.finalize_logged_model(model.model_id, "READY")
@@ -119,6 +126,22 @@ class Registry:
                 description=description,
             )
             return self.get(task, int(made.version))
+
+    def made_by(self, run_id: str, task: str, manifest_sha256: str) -> ModelVersion | None:
+        """The version of `task` that a run registered with these bytes, or None."""
+        own = (item for item in self.versions(task) if item.run_id == run_id)
+        return next((item for item in own if item.tags.get(MANIFEST) == manifest_sha256), None)
+
+    def _begun(self, task: str, run_id: str, tags: dict[str, str]) -> Any:
+        """The logged model of these bytes that a killed upload left, or None: it is filled up, not made twice."""
+        if MANIFEST not in tags:
+            return None
+        found = self.client.search_logged_models(
+            [self.experiment_id()],
+            filter_string=f"source_run_id = '{run_id}' AND name = '{task}' AND tags.`{MANIFEST}` = '{tags[MANIFEST]}'",
+        )
+        used = {item.model_id for item in self.versions(task)} if found else set()
+        return next((model for model in found if model.model_id not in used), None)
 
     def versions(self, task: str) -> list[ModelVersion]:
         """All versions of `task`, newest first; none registered gives an empty list."""

@@ -85,8 +85,11 @@ def test_the_cleaning_survives_auto_tokenizer(whole):
     assert len(plain.encode("love " * 200).ids) == SPEC.max_tokens
 
 
-def test_a_finished_run_leaves_only_its_model(whole):
-    assert [path.name for path in whole.parent.iterdir()] == ["model"]
+def test_a_finished_run_leaves_only_its_model_and_gives_it_again(whole, rows, tiny_base_model):
+    assert sorted(path.name for path in whole.parent.iterdir()) == ["model", "run.json"]
+    before = (whole / "model.safetensors").stat().st_mtime_ns
+    assert train(rows, tiny_base_model, whole.parent) == whole
+    assert (whole / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole, rows, tiny_base_model, tmp_path):
