@@ -309,7 +309,7 @@ def _parent_run(registry: Registry, plan: Plan, study: Study, work: Work) -> str
         f"effort.{name}": value for name, value in plan.effort.model_dump().items() if name not in plan.space
     }  # as the runs of trainings name them, so that MLflow shows both in one column
     run_id = track.open_run(registry, work, asked | searched | fixed)
-    if not known:
+    if run_id != known:
         registry.client.set_tag(run_id, "mlflow.runName", f"sweep {plan.study}")
         study.set_user_attr("run_id", run_id)
     for key, value in {SWEEP: plan.study, "undertone.trials": plan.trials}.items():
@@ -353,7 +353,7 @@ def _lost(registry: Registry) -> studies.Lost:
     """Marks the MLflow run of a trial whose process is gone."""
 
     def mark(trial: FrozenTrial) -> None:
-        log.info("trial %d was stopped; it is queued again", trial.number)
+        log.info("trial %d was stopped before its end", trial.number)
         if run_id := trial.user_attrs.get(RUN):
             registry.client.set_tag(run_id, "undertone.trial_state", "stopped")
             registry.client.set_terminated(run_id, "KILLED")
