@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from undertone.workspace import Workspace
 
 MARK = "made-by-undertone-demo"
-TASKS = ("sentiment", "sarcasm")
+#: In the order of training: sentiment hears a sarcasm champion, so that comes first.
+TASKS = ("sarcasm", "sentiment")
 TRAINED_WEEKS = 4
 PER_WEEK = 800
 LABELS = 800
