@@ -2,7 +2,8 @@
 
 Northcutt, Jiang and Chuang, 2021, *Confident learning: estimating uncertainty in dataset labels*,
 https://doi.org/10.1613/jair.1.12125, as cleanlab does it. Of each pair of labels as many rows are suspected as the
-estimated noise asks for: those where the other label is the most likelier than the given one. Hard rows are suspected with the wrong ones: what comes out is a reading list, not a verdict.
+estimated noise asks for: those where the other label is by most the likelier one. Hard rows are suspected with the
+wrong ones: what comes out is a reading list, not a verdict.
 """
 
 from __future__ import annotations
