@@ -87,9 +87,10 @@ def choose_threshold(confidence: NDArray[Any], right: NDArray[Any], policy: Revi
         share = kept / len(ranked)
         return Threshold(below, share, errors / kept, limit, limit <= policy.max_error, len(ranked))
 
-    # the last look is kept for the least coverage
-    least = int(np.searchsorted(ends + 1, policy.min_coverage * len(ranked) - 1e-9))
-    low, high, best = 0, len(ends) - 1, look(min(least, len(ends) - 1))
+    # one look is at the least coverage, below which nothing is searched
+    high = len(ends) - 1
+    low = min(int(np.searchsorted(ends + 1, policy.min_coverage * len(ranked) - 1e-9)), high)
+    best = look(low)
     while low <= high:
         middle = (low + high + 1) // 2
         found = look(middle)

@@ -129,7 +129,7 @@ class Join(_Frozen):
         return join
 
     def probabilities(self, own: Sequence[float], heard: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
-        """Probabilities of ``labels`` once the other models were heard; about 10 microseconds.
+        """Probabilities of ``labels`` once the other models were heard; tens of microseconds.
 
         Args:
             own: the sentiment model's calibrated probabilities, in label order.
