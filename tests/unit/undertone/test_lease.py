@@ -86,3 +86,17 @@ def test_a_holder_on_another_machine_is_believed_until_its_lease_runs_out(store:
     assert is_live(store)
     store.acquire("train", other, datetime.now(UTC) - timedelta(hours=1), 60)
     assert not is_live(store)
+
+
+def test_a_zombie_and_a_number_that_another_process_got_are_dead_holders(store: Store) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and nobody waited for it: a zombie
+    for mark in ("abc", "1-abc"):  # without the moment it started, and with one
+        store.acquire("train", f"{socket.gethostname()}/{process.pid}/{mark}", datetime.now(UTC), 60)
+        assert not is_live(store)
+        store.release("train", f"{socket.gethostname()}/{process.pid}/{mark}")
+    process.wait()
+    store.acquire("train", f"{socket.gethostname()}/{os.getpid()}/1-abc", datetime.now(UTC), 60)
+    assert not is_live(store), "this process started later than the holder"
+    with hold(store, "train"):
+        assert is_live(store)
