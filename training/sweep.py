@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training import base_model, steps, track
+from training import base_model, failures, steps, track
 from training import study as studies
 from training.effort import Effort, get_effort
 from training.space import Space, as_json, draw, own_values
@@ -45,6 +45,9 @@ PARENT, SWEEP, SWEEP_RUN = "mlflow.parentRunId", "undertone.sweep", "undertone.s
 
 #: Seconds to wait while other processes begin trials.
 _WAIT_S = 300.0
+
+#: Failed trials in a row after which something else than their hyperparameters is to blame.
+FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,8 @@ def one_more(sweep: Sweep) -> FrozenTrial | None:
             raise
     trial = study.get_trials()[ran[0]]
     _tell(sweep, trial)
+    if trial.state.name == "FAIL":
+        _stop_where_all_fail(study)
     return trial
 
 
@@ -183,17 +188,18 @@ def run_trial(sweep: Sweep, trial: Trial, drawn: dict[str, Any]) -> float:
     registry, folder = sweep.workspace.registry, sweep.folder / f"trial-{trial.number}"
     state, tag = "FINISHED", "complete"
     try:
-        finetune(
-            sweep.work.rows_of("train"),
-            sweep.work.rows_of("validation"),
-            spec,
-            effort,
-            base_model=base_model.resolve(request.base_model or spec.base_model).path,
-            seed=request.seed,
-            checkpoints=folder,
-            log=judge,
-            threads=sweep.workspace.settings.threads,
-        )
+        with failures.explained(request, sweep.folder, sweep.workspace.settings.mlflow_home):
+            finetune(
+                sweep.work.rows_of("train"),
+                sweep.work.rows_of("validation"),
+                spec,
+                effort,
+                base_model=base_model.resolve(request.base_model or spec.base_model).path,
+                seed=request.seed,
+                checkpoints=folder,
+                log=judge,
+                threads=sweep.workspace.settings.threads,
+            )
     except TrialPruned:
         state, tag = "KILLED", "pruned"
         raise
@@ -255,6 +261,16 @@ class Judge:
         self.trial.report(score, round(100 * self.seen / self.passes))
         if self.seen < self.passes and self.trial.should_prune():
             raise TrialPruned
+
+
+def _stop_where_all_fail(study: Study) -> None:
+    last = studies.ended(study)[-FAILURES:]
+    if len(last) == FAILURES and all(trial.state.name == "FAIL" for trial in last):
+        raise TrainingError(
+            f"one trial in {FAILURES} that ends well",
+            f"{FAILURES} failed in a row, the last one: {last[-1].user_attrs.get(ERROR)}",
+            "mend that, or search another space under another --study; the same command goes on with the next trial",
+        )
 
 
 def best(study: Study) -> FrozenTrial:

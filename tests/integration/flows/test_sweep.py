@@ -20,7 +20,8 @@ from undertone.workspace import Workspace
 
 WORDS = {"negative": ["hate", "awful"], "neutral": ["okay", "fine"], "positive": ["love", "great"]}
 THINGS = ["parcel", "refund", "order", "delivery", "price", "team", "app", "support", "invoice", "answer"]
-SPACE = ["learning_rate=1e-3..1e-2", "balance=0..1"]
+SPACE = ["learning_rate=8e-3..2e-2", "balance=0..1"]
+FIXED = {"epochs": "2", "frozen_layers": "0"}
 TRIALS = 5
 
 
@@ -39,15 +40,15 @@ def test_two_processes_share_a_study_and_one_is_killed(
     workspace: Workspace, tmp_path: Path, tiny_base_model: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = rows(tmp_path / "rows.csv", 150)
-    words = ["--source", str(source), "--effort", "smoke", "--base-model", str(tiny_base_model), "--set", "epochs=2"]
+    words = ["--source", str(source), "--effort", "smoke", "--base-model", str(tiny_base_model)]
+    words += [f"--set={name}={value}" for name, value in FIXED.items()]
     line = [sys.executable, "-m", "flows.cli", "sweep", "sentiment", "--trials", str(TRIALS), *words]
     line += [*(f"--space={part}" for part in SPACE), "--now", "2026-10-05", "--no-retrain", "--json"]
     owner = {"UNDERTONE_HOME": str(workspace.settings.home), "UNDERTONE_ENGINE_THREADS": "1"}
     environment = os.environ | owner | {"PREFECT_API_URL": prefect_api}
-    killed, other = (
-        subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=(tmp_path / name).open("wb"))
-        for name in ("killed.log", "other.log")
-    )
+    with (tmp_path / "killed.log").open("wb") as first, (tmp_path / "other.log").open("wb") as second:
+        killed = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=first)
+        other = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=second)
     deadline = time.monotonic() + 240
     while (tmp_path / "killed.log").read_bytes().count(b"in all:") < 1:  # it is in a trial
         assert killed.poll() is None, (tmp_path / "killed.log").read_text()[-3000:]
@@ -64,7 +65,7 @@ def test_two_processes_share_a_study_and_one_is_killed(
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
     asked = {"source": str(source), "trials": TRIALS, "effort": "smoke", "base_model": str(tiny_base_model)}
-    asked |= {"overrides": {"epochs": "2"}, "space": SPACE}
+    asked |= {"overrides": FIXED, "space": SPACE}
     try:
         result = sweep("sentiment", **asked)
         rows(source, 151)
@@ -78,7 +79,7 @@ def test_two_processes_share_a_study_and_one_is_killed(
     with studies.opened(workspace.settings, "sentiment-smoke", lambda trial: None) as study:
         trials = study.get_trials()
         (dead,) = [trial for trial in trials if trial.state.name == "FAIL"]
-        (retry,) = [trial for trial in trials if studies.counted(study) and trial.system_attrs.get("retry_history")]
+        (retry,) = [trial for trial in trials if trial.system_attrs.get("retry_history")]
         assert (retry.params, retry.system_attrs["retry_history"]) == (dead.params, [dead.number])
         assert len(trials) == TRIALS + 1
     root = workspace.settings.state_dir / "sweeps" / "sentiment-smoke"
@@ -93,10 +94,9 @@ def test_two_processes_share_a_study_and_one_is_killed(
     for run in runs:
         assert {"effort.learning_rate", "effort.balance", "effort.epochs"} <= set(run.data.params)
     parent = registry.client.get_run(result["run_id"])
-    assert parent.info.status == "FAILED", "the last command was refused"
-    assert {part.path for part in registry.client.list_artifacts(result["run_id"], "sweep")} >= {
-        f"sweep/{name}" for name in ("trials.csv", "best.json", "history.png", "importances.png")
-    }
+    assert parent.info.status == "FINISHED", "a command that was refused has no say"
+    published = {part.path for part in registry.client.list_artifacts(result["run_id"], "sweep")}
+    assert {f"sweep/{name}" for name in ("trials.csv", "best.json", "history.png")} <= published
 
     made = registry.get("sentiment", result["model"]["version"])
     assert made.tags["undertone.sweep"] == "sentiment-smoke"

@@ -12,8 +12,9 @@ from optuna import Study, TrialPruned
 from optuna.trial import TrialState
 
 from training import study as studies
+from training import sweep_report
 from training.space import Range
-from training.sweep import SCORE, Judge, Plan, best
+from training.sweep import FAILURES, SCORE, Judge, Plan, _stop_where_all_fail, best
 from training.work import Request
 from undertone.errors import ConfigError, StoreError, TrainingError
 from undertone.settings import Settings
@@ -68,6 +69,18 @@ def test_a_trial_that_kills_every_process_fails_for_good(study: Study, lost: lis
         best(study)
 
 
+def test_a_sweep_ends_where_every_trial_fails(study: Study) -> None:
+    for number in range(FAILURES):
+        _stop_where_all_fail(study)
+        trial = study.ask()
+        trial.set_user_attr(studies.ERROR, f"no loss {number}")
+        study.tell(trial, state=TrialState.FAIL)
+    with pytest.raises(TrainingError, match="no loss 2"):
+        _stop_where_all_fail(study)
+    study.tell(study.ask(), 0.5)
+    _stop_where_all_fail(study)
+
+
 def test_a_draw_depends_on_the_seed_and_the_trials_before_it_alone(tmp_path: Path) -> None:
     def draws(name: str, stopped_after: int) -> list[float]:
         found: list[float] = []
@@ -120,6 +133,26 @@ def test_a_study_of_other_data_is_refused(study: Study) -> None:
         studies.claim(study, identity | {"data_sha256": "e" * 64})
     with pytest.raises(ConfigError, match="--study NAME"):
         studies.claim(study, identity | {"fixed hyperparameters": {"epochs": 5}})
+
+
+def test_pictures_and_importances_come_with_trials_that_differ(study: Study, tmp_path: Path) -> None:
+    def run(score: float) -> None:
+        trial = study.ask()
+        rate, _ = trial.suggest_float("learning_rate", 0, 1), trial.suggest_float("balance", 0, 1)
+        study.tell(trial, score * rate)
+
+    for _ in range(sweep_report.IMPORTANCE_TRIALS - 1):
+        run(1.0)
+    assert sweep_report.importances(study) == {}
+    for _ in range(8):
+        run(1.0)
+    weights = sweep_report.importances(study)
+    assert list(weights) == ["learning_rate", "balance"]
+    assert sum(weights.values()) == pytest.approx(1)
+    for draw in (sweep_report.draw_history(study, tmp_path / "h.png"),
+                 sweep_report.draw_importances(weights, tmp_path / "i.png")):  # fmt: skip
+        assert draw.read_bytes().startswith(b"\x89PNG")
+    assert [row["macro_f1"] for row in sweep_report.rows(study)] == [trial.value for trial in study.trials]
 
 
 def test_studies_on_sqlite_have_a_file_of_their_own(tmp_path: Path, study: Study) -> None:
