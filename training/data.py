@@ -15,7 +15,7 @@ from training.columns import COLUMNS
 from training.feedback import FEEDBACK, FeedbackPolicy, beyond_cap, is_aged, newest_feedback, weigh
 from training.leaks import near_duplicates
 from training.repairs import MEANINGS, Repair, require_classes, row_id, text_key
-from training.sources import parts, read
+from training.sources import have_splits, parts, read
 from undertone.store import Store
 from undertone.tasks import TaskSpec
 from undertone.text import fingerprint
@@ -81,7 +81,8 @@ def load(
     Args:
         source: ``sample[:WEEKS]`` (synthetic), ``hf:NAME[:CONFIG][@REVISION]``, ``feedback`` (labels in `store`), a
             CSV, TSV, JSONL or Parquet file, or a folder of such files with train, val and test in their names; several
-            joined by ``+``. Feedback wins over other rows with the same text (`split`).
+            joined by ``+``, where train.csv and val.csv are splits as in a folder. Feedback wins over other rows with
+            the same text (`split`).
         text_column: column with the message, where it has no usual name.
         label_column: column with the label, likewise.
         until: labels that people gave after this moment are left out, and messages sent at or after it.
@@ -91,9 +92,18 @@ def load(
         DataError: a source cannot be read, lacks a column, holds a label that `spec` does not have, or leaves
             too few rows of a class.
     """
+    named = parts(source)
     raw = [
-        read(part, spec, text_column=text_column, label_column=label_column, store=store, until=until)
-        for part in parts(source)
+        read(
+            part,
+            spec,
+            text_column=text_column,
+            label_column=label_column,
+            store=store,
+            until=until,
+            splits=have_splits(named),
+        )
+        for part in named
     ]
     repairs = [item for part in raw for item in part.repairs]
     frame = pd.concat([part.frame for part in raw], ignore_index=True).astype({"feedback": bool, "suggested": bool})

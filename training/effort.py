@@ -29,6 +29,16 @@ class Effort(BaseModel):
     balance: float = Field(0.5, ge=0, le=1, description="rare labels weigh share**-balance in the loss; 0: all alike")
     max_train_rows: int | None = Field(None, ge=1, description="rows trained on; None: all")
     max_eval_rows: int | None = Field(None, ge=1, description="rows of validation and of holdout looked at; None: all")
+    min_steps: int = Field(
+        0, ge=0, description="least optimizer steps: small data is passed over more often than epochs says, till these"
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each layer learns this many times as fast as the one above it; 1: all alike"
+    )
+    averaging: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps over which the weights are averaged (EMA); 0: the last weights"
+    )
+    frozen_embeddings: bool = Field(False, description="word embeddings are left as they are")
     frozen_layers: int = Field(
         0, ge=0, description="lowest encoder layers left as they are, and the embeddings with them"
     )
@@ -37,6 +47,13 @@ class Effort(BaseModel):
     patience: int | None = Field(
         None, ge=1, description="evaluate each epoch, stop after this many without gain, keep the best; None: neither"
     )
+
+    def passes(self, rows: int) -> int:
+        """Passes over `rows` training rows: ``epochs``, or as many as make ``min_steps``.
+
+        Small data needs more of them for a stable result (Mosbach et al., 2021, https://arxiv.org/abs/2006.04884).
+        """
+        return max(self.epochs, -(-self.min_steps // -(-rows // self.batch_size)))
 
     def having(self, overrides: Mapping[str, Any]) -> Effort:
         """This effort with other values for the hyperparameters that `overrides` names.
@@ -76,8 +93,24 @@ EFFORTS: dict[str, Effort] = {
             dropout=0.0,
             save_steps=50,
         ),
-        Effort(name="standard", epochs=3, learning_rate=1e-4, max_eval_rows=4_000),
-        Effort(name="thorough", epochs=6, learning_rate=1e-4, patience=2),
+        # how it was chosen: docs/experiments.md
+        Effort(
+            name="standard",
+            epochs=2,
+            min_steps=600,
+            learning_rate=1e-4,
+            max_eval_rows=4_000,
+            averaging=0.2,
+            frozen_embeddings=True,
+        ),
+        Effort(
+            name="thorough",
+            epochs=4,
+            min_steps=1_200,
+            learning_rate=1e-4,
+            averaging=0.1,
+            patience=2,
+        ),
     )
 }
 

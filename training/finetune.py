@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,20 +99,30 @@ def _train(
 ) -> Path:
     from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments, set_seed
 
-    from training.loop import BestWeights, LengthTrainer, Progress, StopOnSignal, balanced_loss, make_optimizer
+    from training.first_token import first_token_only
+    from training.loop import (
+        AveragedWeights,
+        BestWeights,
+        LengthTrainer,
+        Progress,
+        StopOnSignal,
+        balanced_loss,
+        make_optimizer,
+    )
 
     set_seed(seed)
     tokenizer = load_tokenizer(base_model, spec.max_tokens)
     model = _load_model(base_model, spec, effort)
     examples = _weigh(_encode(rows, tokenizer, spec), rows)
     steps_per_epoch = -(-len(examples) // effort.batch_size)
+    epochs = effort.passes(len(examples))
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
-        num_train_epochs=effort.epochs,
+        num_train_epochs=epochs,
         learning_rate=effort.learning_rate,
         per_device_train_batch_size=effort.batch_size,
         per_device_eval_batch_size=64,
-        warmup_steps=round(effort.warmup * steps_per_epoch * effort.epochs),
+        warmup_steps=round(effort.warmup * steps_per_epoch * epochs),
         weight_decay=effort.weight_decay,
         lr_scheduler_type="linear",
         seed=seed,
@@ -132,6 +142,11 @@ def _train(
         dataloader_pin_memory=False,
     )
     best = BestWeights(checkpoints / "best", effort.patience) if effort.patience else None
+    resumed = last_complete(checkpoints, (AveragedWeights.FILE,) if effort.averaging else ())
+    averaged = None
+    if effort.averaging:
+        window = effort.averaging * steps_per_epoch * epochs
+        averaged = AveragedWeights(model, window, Path(resumed) if resumed else None)
     stop, bar = StopOnSignal(), Progress(log, progress)
     trainer = LengthTrainer(
         model=model,
@@ -142,11 +157,14 @@ def _train(
         compute_metrics=_score,
         compute_loss_func=balanced_loss([row["labels"] for row in examples], len(spec.labels), effort.balance),
         optimizers=(make_optimizer(model, effort), None),
-        callbacks=[bar, stop, *([best] if best else [])],
+        callbacks=[bar, stop, *(part for part in (averaged, best) if part)],
     )
+    trainer.averaged = averaged
     trainer.remove_callback(PrinterCallback)  # `Progress` stands in its place
-    with stop, closing(bar):
-        trainer.train(resume_from_checkpoint=last_complete(checkpoints))
+    with stop, closing(bar), first_token_only(model):
+        trainer.train(resume_from_checkpoint=resumed)
+    if averaged:
+        averaged.put()
     if best:
         best.restore(model)
     return _finish(model, tokenizer, checkpoints, effort.learning_rate)
@@ -212,6 +230,8 @@ def _load_model(base_model: Path, spec: TaskSpec, effort: Effort) -> Any:
         for module in model.modules():
             if isinstance(module, Dropout):
                 module.p = effort.dropout
+    if effort.frozen_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
     if effort.frozen_layers:
         embeddings = getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
         for part in [embeddings, *layers_of(model)[: effort.frozen_layers]]:
@@ -277,15 +297,20 @@ def _tidy(checkpoints: Path) -> Path:
     return checkpoints / "model"
 
 
-def last_complete(checkpoints: Path) -> str | None:
-    """Path of the newest checkpoint that was written to its end; half-written ones are removed."""
+def last_complete(checkpoints: Path, also: Sequence[str] = ()) -> str | None:
+    """Path of the newest checkpoint that was written to its end; half-written ones are removed.
+
+    Args:
+        checkpoints: the folder they lie in.
+        also: files that a whole checkpoint has beside those of the Trainer.
+    """
     complete: dict[int, Path] = {}
     for folder in checkpoints.glob("checkpoint-*"):
         try:
             step = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
         except (OSError, ValueError, KeyError, TypeError):
             step = None
-        if step is not None and all((folder / name).is_file() for name in _CHECKPOINT_FILES):
+        if step is not None and all((folder / name).is_file() for name in (*_CHECKPOINT_FILES, *also)):
             complete[int(step)] = folder
         else:
             shutil.rmtree(folder, ignore_errors=True)

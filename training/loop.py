@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import Sampler
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -76,7 +79,18 @@ class LengthSampler(Sampler[int]):
 
 
 class LengthTrainer(Trainer):
-    """`transformers.Trainer` with the batches of `LengthSampler`; ``weights`` in a batch go to the loss function."""
+    """`transformers.Trainer` with the batches of `LengthSampler`; ``weights`` in a batch go to the loss function.
+
+    Attributes:
+        averaged: the average of the weights, which is what is evaluated; None: the weights as they are.
+    """
+
+    averaged: AveragedWeights | None = None
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The Trainer's own, of the averaged weights where there are such."""
+        with self.averaged.in_place() if self.averaged else nullcontext():
+            return super().evaluate(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -97,23 +111,40 @@ class LengthTrainer(Trainer):
 
 
 def make_optimizer(model: Any, effort: Effort) -> torch.optim.Optimizer:
-    """AdamW without decay on biases and norms; the new head learns ``effort.head_factor`` times faster."""
-    encoder = f"{model.base_model_prefix}."
-    groups: dict[tuple[bool, bool], list[Any]] = {}
+    """AdamW without decay on biases and norms.
+
+    The head learns ``effort.head_factor`` times faster than the encoder's last layer, each layer below
+    ``effort.layer_decay`` times as fast as the one above it (Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146).
+    """
+    encoder, layers = f"{model.base_model_prefix}.", model.config.num_hidden_layers
+    groups: dict[tuple[float, bool], list[Any]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name.startswith(encoder), parameter.ndim > 1), []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        factor = effort.head_factor
+        if name.startswith(encoder):
+            factor = effort.layer_decay ** (layers - 1 - _layer_of(name, layers))
+        groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": effort.learning_rate * (1.0 if in_encoder else effort.head_factor),
+                "lr": effort.learning_rate * factor,
                 "weight_decay": effort.weight_decay if decays else 0.0,
             }
-            for (in_encoder, decays), parameters in groups.items()
+            for (factor, decays), parameters in groups.items()
         ],
         lr=effort.learning_rate,
+        fused=True,  # one pass over the weights: 1.6 times the speed of a pass for each operation
     )
+
+
+def _layer_of(name: str, layers: int) -> int:
+    """Number of the encoder layer a parameter belongs to; -1: embeddings, the last one: what comes after the layers."""
+    found = re.search(r"\.layers?\.(\d+)\.", name)
+    if found:
+        return int(found[1])
+    return -1 if "embedding" in name else layers - 1
 
 
 def balanced_loss(labels: list[int], classes: int, balance: float) -> Callable[..., torch.Tensor]:
@@ -244,6 +275,55 @@ class StopOnSignal(TrainerCallback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+class AveragedWeights(TrainerCallback):
+    """Exponential moving average of the trained weights, which is what a training then gives and evaluates.
+
+    An average of late weights lies in a flatter, steadier place than the last ones (Izmailov et al., 2018,
+    https://arxiv.org/abs/1803.05407). It stands in every checkpoint, as `AveragedWeights.FILE`.
+
+    Args:
+        model: the model in training; frozen parameters are left out.
+        window: steps over which the average reaches back: the weight of one step is 1 / window.
+        resumed: the checkpoint that the training goes on from; None: it begins.
+    """
+
+    FILE = "average.safetensors"
+
+    def __init__(self, model: Any, window: float, resumed: Path | None) -> None:
+        self._live = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        found = load_file(resumed / self.FILE) if resumed else {}
+        self._average = [found.get(name, value.detach().clone()) for name, value in self._live.items()]
+        self._update = get_ema_multi_avg_fn(1 - 1 / max(window, 1.0))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Take the step's weights into the average."""
+        self._update(self._average, [value.detach() for value in self._live.values()], state.global_step)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write the average into the checkpoint that was just written."""
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        save_file(dict(zip(self._live, self._average, strict=True)), folder / self.FILE)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has the average for weights within the block."""
+        kept = [value.detach().clone() for value in self._live.values()]
+        self.put()
+        try:
+            yield
+        finally:
+            self._copy(kept)
+
+    def put(self) -> None:
+        """Give the model the average for good."""
+        self._copy(self._average)
+
+    def _copy(self, values: list[torch.Tensor]) -> None:
+        with torch.no_grad():
+            for live, value in zip(self._live.values(), values, strict=True):
+                live.copy_(value)
 
 
 class BestWeights(TrainerCallback):

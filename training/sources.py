@@ -41,6 +41,12 @@ def parts(source: str) -> list[str]:
     return found
 
 
+def have_splits(sources: list[str]) -> bool:
+    """Whether the files among `sources` are the splits of one data set, by their names: one train, one val or test."""
+    named = {split_named(path.stem) for path in map(_path, sources) if path.is_file()}
+    return "train" in named and bool(named & {"val", "test"})
+
+
 def located(source: str) -> str:
     """`source` with every path in it absolute, so that a later retrain finds it from any working directory.
 
@@ -57,8 +63,12 @@ def read(
     label_column: str | None = None,
     store: Store | None = None,
     until: datetime | None = None,
+    splits: bool = False,
 ) -> Raw:
     """Read one source, a part of ``a+b`` (`training.data.load` explains the names).
+
+    Args:
+        splits: a file's name tells its split, as it does in a folder.
 
     Raises:
         DataError: the source cannot be read or lacks a column.
@@ -68,7 +78,7 @@ def read(
         return Raw(frame.assign(file=source), synthetic=True)
     if source == "feedback":
         return Raw(_feedback(spec, store, until).assign(file=source))
-    tables, repairs = _hub(source) if source.startswith("hf:") else _files(source)
+    tables, repairs = _hub(source) if source.startswith("hf:") else _files(source, splits)
     frames = []
     for split, name, table in tables:
         rows = name_classes(table.to_pandas(), table.features)
@@ -154,7 +164,7 @@ def _hub_name(source: str) -> tuple[str, str | None, str | None]:
     return name, config or None, revision or None
 
 
-def _files(source: str) -> tuple[list[tuple[str | None, str, Any]], list[Repair]]:
+def _files(source: str, splits: bool) -> tuple[list[tuple[str | None, str, Any]], list[Repair]]:
     path = Path(source).expanduser()
     if not source or not path.exists():
         raise DataError(
@@ -162,7 +172,7 @@ def _files(source: str) -> tuple[list[tuple[str | None, str, Any]], list[Repair]
             f"{source!r}, which does not exist",
             "check the path",
         )
-    files: list[tuple[str | None, Path]] = [(None, path)]
+    files: list[tuple[str | None, Path]] = [(split_named(path.stem) if splits else None, path)]
     unused: list[Path] = []
     if path.is_dir():
         files, unused = read_folder(path)

@@ -10,7 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from training.effort import Effort
-from training.finetune import finetune, last_complete
+from training.finetune import _load_model, finetune, last_complete, load_tokenizer
+from training.first_token import FirstTokenLayer, first_token_only
+from training.loop import AveragedWeights
 from undertone.errors import DataError, TrainingError
 from undertone.tasks import TaskSpec
 
@@ -31,7 +33,7 @@ def rows() -> pd.DataFrame:
 
 
 def train(rows: pd.DataFrame, base: Path, checkpoints: Path, **changes) -> Path:
-    arguments = {"effort": EFFORT, "seed": 3, "log": None, **changes}
+    arguments = {"effort": EFFORT, "seed": 5, "log": None, **changes}
     effort = arguments.pop("effort")
     return finetune(
         rows, rows[:30], SPEC, effort, base_model=base, checkpoints=checkpoints, progress=False, threads=1, **arguments
@@ -149,6 +151,54 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(step, whole, rows, tiny_
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
+def test_an_interrupted_run_goes_on_to_the_same_average(rows, tiny_base_model, tmp_path):
+    effort = EFFORT.having({"averaging": 0.3, "layer_decay": 0.8, "frozen_embeddings": True})
+    expected = weights(train(rows, tiny_base_model, tmp_path / "a", effort=effort))
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, tiny_base_model, tmp_path / "b", effort=effort, log=Interrupted(20, raise_interrupt))
+    found = weights(train(rows, tiny_base_model, tmp_path / "b", effort=effort))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    last = weights(train(rows, tiny_base_model, tmp_path / "c", effort=effort.having({"averaging": 0})))
+    changed = [name for name in expected if not np.array_equal(last[name], expected[name])]
+    assert any("classifier" in name for name in changed)
+    assert not any("word_embeddings" in name for name in changed)
+
+
+def test_a_checkpoint_without_its_average_is_not_whole(rows, tiny_base_model, tmp_path):
+    effort = EFFORT.having({"averaging": 0.3})
+    expected = weights(train(rows, tiny_base_model, tmp_path / "a", effort=effort))
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, tiny_base_model, tmp_path / "b", effort=effort, log=Interrupted(20, raise_interrupt))
+    newest = Path(last_complete(tmp_path / "b") or "")
+    (newest / AveragedWeights.FILE).unlink()
+    found = weights(train(rows, tiny_base_model, tmp_path / "b", effort=effort))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("texts", [["one short text"], ["short", "a longer text with several more words in it"]])
+def test_the_last_layer_for_the_first_token_gives_the_same_gradients(texts, tiny_base_model):
+    import torch
+
+    effort = EFFORT.having({"dropout": 0})
+    model = _load_model(tiny_base_model, SPEC, effort).train()
+    batch = load_tokenizer(tiny_base_model, SPEC.max_tokens)(texts, padding=True, return_tensors="pt")
+    labels = torch.arange(len(texts)) % len(SPEC.labels)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        model(**batch, labels=labels).loss.backward()
+        return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+    expected = gradients()
+    with first_token_only(model):
+        assert type(model.bert.encoder.layer[-1]) is FirstTokenLayer
+        found = gradients()
+    assert type(model.bert.encoder.layer[-1]) is not FirstTokenLayer
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_before_it_takes_effect(number, whole, rows, tiny_base_model, tmp_path):
     class TerminatedError(Exception):
@@ -194,7 +244,7 @@ def test_checkpoints_of_other_data_are_not_continued(whole, rows, tiny_base_mode
         train(rows[::-1], tiny_base_model, tmp_path, log=Interrupted(20, raise_interrupt))
     steps: list[int] = []
     found = weights(train(rows, tiny_base_model, tmp_path, log=lambda values, at: steps.append(at)))
-    assert min(steps) == 10
+    assert min(steps) == 2  # from the beginning
     expected = weights(whole)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 

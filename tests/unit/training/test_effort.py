@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from training.effort import EFFORTS, Effort, get_effort
+from training.effort import EFFORTS, Effort, get_effort, parse_overrides
 from undertone.errors import ConfigError
 
 
@@ -30,3 +30,20 @@ def test_an_effort_is_frozen_and_forbids_unknown_keys():
         Effort(name="x", epochs=1, learning_rate=1e-4, momentum=0.9)
     with pytest.raises(ValidationError):
         get_effort("smoke").epochs = 9
+
+
+def test_small_data_is_passed_over_until_the_least_steps_are_made():
+    effort = Effort(name="toy", epochs=2, learning_rate=1e-3, batch_size=32, min_steps=600)
+    assert effort.passes(2_856) == 7  # 90 steps a pass
+    assert effort.passes(42_779) == 2
+
+
+def test_overrides_are_checked_by_name_and_range():
+    effort = get_effort("standard")
+    assert effort.chosen(parse_overrides(["epochs = 4", "dropout=none"])) == {"dropout": None, "epochs": 4}
+    with pytest.raises(ConfigError, match="epoch"):
+        effort.having({"epoch": 4})
+    with pytest.raises(ConfigError, match="learning_rate"):
+        effort.having({"learning_rate": "fast"})
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        parse_overrides(["epochs"])

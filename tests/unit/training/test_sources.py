@@ -445,3 +445,13 @@ def test_located_paths_are_absolute_and_names_stay(tmp_path: Path, monkeypatch: 
     )
     assert located("sample") == "sample"
     assert located("hf:.") == f"hf:{tmp_path}"
+
+
+def test_files_joined_by_plus_are_splits_where_their_names_say_so(tmp_path: Path) -> None:
+    train, val = write_csv(tmp_path / "train.csv", ROWS), write_csv(tmp_path / "val.csv", [("fine", "very_good")])
+    more = write_csv(tmp_path / "more.csv", [("broken again", "bad")])
+    splits = {row["text"]: row["split"] for row in load(f"{train}+{val}", SPEC).rows.to_dict("records")}
+    assert splits["fine"] == "val"
+    assert splits["late again"] == "train"
+    alone = load(f"{train}+{more}", SPEC).rows
+    assert alone["split"].isna().all()
