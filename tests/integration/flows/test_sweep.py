@@ -22,7 +22,7 @@ WORDS = {"negative": ["hate", "awful"], "neutral": ["okay", "fine"], "positive":
 THINGS = ["parcel", "refund", "order", "delivery", "price", "team", "app", "support", "invoice", "answer"]
 SPACE = ["learning_rate=8e-3..2e-2", "balance=0..1"]
 FIXED = {"epochs": "2", "frozen_layers": "0"}
-TRIALS = 5
+TRIALS = 4
 
 
 def rows(path: Path, count: int) -> Path:
