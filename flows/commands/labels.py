@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.tasks import Task
+
 app = typer.Typer(help="Labels of training rows: check, apply.", no_args_is_help=True)
 
-Task = Annotated[str, typer.Argument(help="sentiment, sarcasm or emotion", metavar="TASK")]
 TextColumn = Annotated[str | None, typer.Option(help="column with the message")]
 LabelColumn = Annotated[str | None, typer.Option(help="column with the label")]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
