@@ -34,7 +34,14 @@ _FULL_WORDS = ("no space left on device", "os error 28", "disk is full", "quota 
 _LIMIT_WORDS = ("file too large", "os error 27")
 #: torch and NumPy say of a short write no more than that it was short; SQLite of a limit that input or output failed.
 _SHORT_WRITE = ("pytorchstreamwriter failed", "inline_container.cc", "requested and", "disk i/o error")
-_MEMORY_WORDS = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "failed to allocate")
+_MEMORY_WORDS = (
+    "allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate",
+    "failed to map segment",
+)
 _MEGABYTE = 1 << 20
 
 

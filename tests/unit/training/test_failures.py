@@ -88,9 +88,10 @@ def too_much() -> None:
         ),
         words(type("OutOfMemoryError", (RuntimeError,), {}), "CUDA: tried to allocate 2.00 GiB"),
         words(RuntimeError, "std::bad_alloc"),
+        words(ImportError, "onnxruntime.so: failed to map segment from shared object"),
         lambda: (_ for _ in ()).throw(OSError(errno.ENOMEM, "Cannot allocate memory")),
     ],
-    ids=["numpy", "torch", "cuda", "c++", "mmap"],
+    ids=["numpy", "torch", "cuda", "c++", "library", "mmap"],
 )
 def test_out_of_memory_names_a_smaller_batch(tmp_path: Path, raises: Callable[[], object]) -> None:
     def call() -> None:
