@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FOLDER = "sweep"
 
 #: With fewer complete trials nothing is said of which hyperparameter matters.
-IMPORTANCE_TRIALS = 4
+IMPORTANCE_TRIALS = 10
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
@@ -97,6 +97,7 @@ def draw_importances(weights: dict[str, float], path: Path) -> Path:
     axes.set_xlabel("share of the differences between trials that it explains")
     axes.set_title("What mattered, in this space and these trials", loc="left")
     _calm(axes)
+    axes.grid(visible=False)
     return _save(figure, path)
 
 

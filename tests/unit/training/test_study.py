@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from optuna import Study, TrialPruned
+from optuna import Study, TrialPruned, create_study
 from optuna.trial import TrialState
 
 from training import study as studies
@@ -135,7 +135,9 @@ def test_a_study_of_other_data_is_refused(study: Study) -> None:
         studies.claim(study, identity | {"fixed hyperparameters": {"epochs": 5}})
 
 
-def test_pictures_and_importances_come_with_trials_that_differ(study: Study, tmp_path: Path) -> None:
+def test_pictures_and_importances_come_with_trials_that_differ(tmp_path: Path) -> None:
+    study = create_study(direction="maximize", study_name="drawn")  # in memory
+
     def run(score: float) -> None:
         trial = study.ask()
         rate, _ = trial.suggest_float("learning_rate", 0, 1), trial.suggest_float("balance", 0, 1)
@@ -144,7 +146,7 @@ def test_pictures_and_importances_come_with_trials_that_differ(study: Study, tmp
     for _ in range(sweep_report.IMPORTANCE_TRIALS - 1):
         run(1.0)
     assert sweep_report.importances(study) == {}
-    for _ in range(8):
+    for _ in range(3):
         run(1.0)
     weights = sweep_report.importances(study)
     assert list(weights) == ["learning_rate", "balance"]
