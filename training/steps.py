@@ -188,6 +188,8 @@ def evaluate(workspace: Workspace, work: Work, scores: Path, run_id: str) -> Eva
 
 def join(workspace: Workspace, work: Work, scores: Path, run_id: str) -> None:
     """Join sentiment with what the champions of sarcasm and emotion hear, and choose when a person is asked."""
+    if work.settled.is_file():
+        return
     spec = get_task(work.request.task)
     validation, holdout = (
         Answers(frame, _indices(frame["label"].tolist(), spec), _probabilities(work, scores, part))
