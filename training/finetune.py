@@ -7,10 +7,12 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training import distributed
+from training.distributed import Launch
 from training.effort import Effort
 from training.failures import diverged
 from training.families import layers_of, require_encoder
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
 
 Log = Callable[[dict[str, float], int], None]
 
+#: The averaged weights in a checkpoint.
+AVERAGE = "average.safetensors"
+
 #: Files without which a checkpoint is half-written. The Trainer writes its state last.
-_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
 def finetune(
@@ -42,6 +47,7 @@ def finetune(
     log: Log | None = None,
     progress: bool = True,
     threads: int | None = None,
+    launch: Launch | None = None,
 ) -> Path:
     """Fine-tune `base_model` for `spec` and give the folder of the result, ``<checkpoints>/model``.
 
@@ -62,9 +68,11 @@ def finetune(
         checkpoints: folder of this run alone.
         log: called with metrics (``loss``, ``learning_rate``, ``validation_macro_f1`` …) and the step.
         progress: one progress bar on stderr.
-        threads: CPU threads for torch; None leaves torch's own choice.
+        threads: CPU threads for torch, shared out among the processes; None leaves torch's own choice.
+        launch: several processes; their sums round otherwise than one's. None: this one.
 
     Raises:
+        ConfigError: several processes cannot do what the effort asks.
         DataError: no rows, or a label that the spec does not have.
         TrainingError: the loss is not a number, or the base model does not load.
     """
@@ -77,13 +85,47 @@ def finetune(
     _keep_only_own(checkpoints, _identity(rows, looked_at, spec, effort, base_model, seed))
     if (checkpoints / "model").is_dir():  # finished, and killed before its caller knew
         return _tidy(checkpoints)
+    several = launch is not None and launch.world > 1
     try:
+        if launch is not None and several:
+            distributed.train(
+                launch,
+                rows,
+                spec,
+                effort,
+                base_model=base_model,
+                seed=seed,
+                checkpoints=checkpoints,
+                note=log,
+                progress=progress,
+                threads=threads,
+            )
+            return checkpoints / "model"
         with hush():
             return _train(rows, looked_at, spec, effort, base_model, seed, checkpoints, log, progress)
     except BaseException:
-        last_complete(checkpoints)  # half of a checkpoint would only fill a disk that may be full
+        last_complete(
+            checkpoints, _whole(effort, launch.world if launch else 1)
+        )  # half of a checkpoint would only fill a disk that may be full
         shutil.rmtree(checkpoints / "new-model", ignore_errors=True)
         raise
+
+
+def train_rank(
+    rows: DataFrame,
+    spec: TaskSpec,
+    effort: Effort,
+    *,
+    base_model: Path,
+    seed: int,
+    checkpoints: Path,
+    log: Log | None,
+    progress: bool,
+    world: int,
+) -> None:
+    """The share of one process of `world`, as `training.distributed` starts it; arguments as in `finetune`."""
+    with hush():
+        _train(rows, None, spec, effort, base_model, seed, checkpoints, log, progress, world)
 
 
 def _train(
@@ -96,7 +138,9 @@ def _train(
     checkpoints: Path,
     log: Log | None,
     progress: bool,
+    world: int = 1,
 ) -> Path:
+    import torch
     from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments, set_seed
 
     from training.first_token import first_token_only
@@ -120,7 +164,7 @@ def _train(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
         learning_rate=effort.learning_rate,
-        per_device_train_batch_size=effort.batch_size,
+        per_device_train_batch_size=effort.batch_size // world,
         per_device_eval_batch_size=64,
         warmup_steps=round(effort.warmup * steps_per_epoch * epochs),
         weight_decay=effort.weight_decay,
@@ -139,15 +183,23 @@ def _train(
         disable_tqdm=True,
         report_to="none",
         remove_unused_columns=False,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+        use_cpu=not torch.cuda.is_available(),
+        # the loss has its own divisor, and every weight that learns is used in every step
+        average_tokens_across_devices=False,
+        ddp_find_unused_parameters=False,
+        ddp_backend=None if world == 1 or torch.cuda.is_available() else "gloo",
     )
+    model.to(arguments.device)  # before the optimizer takes its weights
     best = BestWeights(checkpoints / "best", effort.patience) if effort.patience else None
-    resumed = last_complete(checkpoints, (AveragedWeights.FILE,) if effort.averaging else ())
+    resumed = last_complete(checkpoints, _whole(effort, world))
     averaged = None
     if effort.averaging:
         window = effort.averaging * steps_per_epoch * epochs
-        averaged = AveragedWeights(model, window, Path(resumed) if resumed else None)
-    stop, bar = StopOnSignal(), Progress(log, progress)
+        averaged = AveragedWeights(model, window, AVERAGE, Path(resumed) if resumed else None)
+    # several processes would not stop at the same step: a signal ends them, and the last checkpoint stands
+    stop, bar = StopOnSignal() if world == 1 else None, Progress(log, progress)
     trainer = LengthTrainer(
         model=model,
         args=arguments,
@@ -157,16 +209,18 @@ def _train(
         compute_metrics=_score,
         compute_loss_func=balanced_loss([row["labels"] for row in examples], len(spec.labels), effort.balance),
         optimizers=(make_optimizer(model, effort), None),
-        callbacks=[bar, stop, *(part for part in (averaged, best) if part)],
+        callbacks=[bar, *(part for part in (stop, averaged, best) if part)],
     )
     trainer.averaged = averaged
     trainer.remove_callback(PrinterCallback)  # `Progress` stands in its place
-    with stop, closing(bar), first_token_only(model):
+    with stop or nullcontext(), closing(bar), first_token_only(model):
         trainer.train(resume_from_checkpoint=resumed)
     if averaged:
         averaged.put()
     if best:
         best.restore(model)
+    if not trainer.is_world_process_zero():
+        return checkpoints / "model"
     return _finish(model, tokenizer, checkpoints, effort.learning_rate)
 
 
@@ -297,12 +351,18 @@ def _tidy(checkpoints: Path) -> Path:
     return checkpoints / "model"
 
 
-def last_complete(checkpoints: Path, also: Sequence[str] = ()) -> str | None:
+def _whole(effort: Effort, world: int) -> list[str]:
+    """Files of a whole checkpoint beside `_CHECKPOINT_FILES`: random states of each process, the averaged weights."""
+    states = ["rng_state.pth"] if world == 1 else [f"rng_state_{rank}.pth" for rank in range(world)]
+    return [*states, *([AVERAGE] if effort.averaging else [])]
+
+
+def last_complete(checkpoints: Path, also: Sequence[str] = ("rng_state.pth",)) -> str | None:
     """Path of the newest checkpoint that was written to its end; half-written ones are removed.
 
     Args:
         checkpoints: the folder they lie in.
-        also: files that a whole checkpoint has beside those of the Trainer.
+        also: files that a whole checkpoint has beside the weights and the states of optimizer and Trainer.
     """
     complete: dict[int, Path] = {}
     for folder in checkpoints.glob("checkpoint-*"):

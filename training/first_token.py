@@ -22,7 +22,7 @@ class FirstTokenLayer(BertLayer):
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
     ) -> torch.Tensor:
         """States of all tokens in, [rows, tokens, hidden]; the first one's out."""
-        rows, _, hidden = hidden_states.shape
+        rows, hidden = hidden_states.shape[0], hidden_states.shape[2]
         attention: Any = self.attention.self
         heads = attention.num_attention_heads
         first = hidden_states[:, :1]

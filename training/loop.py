@@ -94,7 +94,9 @@ class LengthTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        return LengthSampler([len(row["input_ids"]) for row in rows], self.args.train_batch_size, self.args.seed)
+        # of all processes together: each takes its part of a batch
+        batch = self.args.train_batch_size * self.args.world_size
+        return LengthSampler([len(row["input_ids"]) for row in rows], batch, self.args.seed)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -281,20 +283,23 @@ class AveragedWeights(TrainerCallback):
     """Exponential moving average of the trained weights, which is what a training then gives and evaluates.
 
     An average of late weights lies in a flatter, steadier place than the last ones (Izmailov et al., 2018,
-    https://arxiv.org/abs/1803.05407). It stands in every checkpoint, as `AveragedWeights.FILE`.
+    https://arxiv.org/abs/1803.05407). It stands in every checkpoint.
 
     Args:
         model: the model in training; frozen parameters are left out.
         window: steps over which the average reaches back: the weight of one step is 1 / window.
+        file: the average's name in a checkpoint.
         resumed: the checkpoint that the training goes on from; None: it begins.
     """
 
-    FILE = "average.safetensors"
-
-    def __init__(self, model: Any, window: float, resumed: Path | None) -> None:
+    def __init__(self, model: Any, window: float, file: str, resumed: Path | None) -> None:
+        self._file = file
         self._live = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        found = load_file(resumed / self.FILE) if resumed else {}
-        self._average = [found.get(name, value.detach().clone()) for name, value in self._live.items()]
+        found = load_file(resumed / file) if resumed else {}
+        self._average = [
+            found[name].to(value.device) if name in found else value.detach().clone()
+            for name, value in self._live.items()
+        ]
         self._update = get_ema_multi_avg_fn(1 - 1 / max(window, 1.0))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -303,8 +308,10 @@ class AveragedWeights(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write the average into the checkpoint that was just written."""
+        if not state.is_world_process_zero:
+            return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        save_file(dict(zip(self._live, self._average, strict=True)), folder / self.FILE)
+        save_file(dict(zip(self._live, self._average, strict=True)), folder / self._file)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from training.calibrate import fit_temperature
 from training.card import card
 from training.contest import hold_contest
 from training.data import load, split, summary
+from training.distributed import Launch
 from training.evaluate import Evaluation, draw_calibration, draw_confusion, write_reference
 from training.evaluate import evaluate as evaluate_scores
 from training.evidence import digests, holdout_sha256, write_evidence
@@ -112,6 +113,9 @@ def finetune(workspace: Workspace, work: Work, run_id: str) -> Path:
         checkpoints=work.checkpoints,
         log=track.curves(workspace.registry, run_id),
         threads=workspace.settings.threads,
+        launch=Launch(
+            workspace.settings.train_processes, workspace.settings.train_nodes, workspace.settings.train_rendezvous
+        ),
     )
     with whole(work.finetuned) as fresh:
         fresh.write_text(str(folder))

@@ -62,9 +62,9 @@ class Lineage(BaseModel):
 
     ``rows_until``: rows sent at or after it were not used; None: the same as ``trained_at``. ``trunk``: the model whose
     layers below the last are these, untouched; ``own``: others may stand on its own; None: neither.
-    ``overrides``: hyperparameters that were not the effort's. ``base_model_origin``: a folder, the hub with its revision
-    or a package; ``base_model_family``: such as bert; ``base_model_max_tokens``: most tokens it reads; ``tokenizer``: its
-    kind and size.
+    ``overrides``: hyperparameters that were not the effort's. ``base_model_origin``: a folder, the hub with its
+    revision or a package; ``base_model_family``: such as bert; ``base_model_max_tokens``: most tokens it reads;
+    ``tokenizer``: its kind and size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     traces: Literal["auto", "off", "console", "otlp"] = Field(
         "auto", description="OpenTelemetry traces; auto: OTLP where OTEL_EXPORTER_OTLP_ENDPOINT is set, else none"
     )
+    train_processes: int = Field(
+        1, ge=1, description="processes that fine-tune together on this machine, as on its GPUs"
+    )
+    train_nodes: int = Field(1, ge=1, description="machines that fine-tune together, on storage that all of them see")
+    train_rendezvous: str = Field("", description="HOST:PORT of this machine, where the others join its training")
     engine_threads: int = Field(0, ge=0, description="threads of the scoring engine; 0: one per core, at most four")
 
     # the console

@@ -10,14 +10,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from training.effort import Effort
-from training.finetune import _load_model, finetune, last_complete, load_tokenizer
+from training.finetune import AVERAGE, _load_model, finetune, last_complete, load_tokenizer
 from training.first_token import FirstTokenLayer, first_token_only
-from training.loop import AveragedWeights
 from undertone.errors import DataError, TrainingError
 from undertone.tasks import TaskSpec
 
 SPEC = TaskSpec(name="mood", labels=("sad", "glad", "calm"), max_tokens=24)
-EFFORT = Effort(name="toy", epochs=3, learning_rate=5e-3, batch_size=8, save_steps=4)
+EFFORT = Effort(name="toy", epochs=4, learning_rate=5e-3, batch_size=8, save_steps=4)
 WORDS = {"sad": "awful broken late worst", "glad": "love great happy thanks", "calm": "okay tuesday arrived fine"}
 
 
@@ -33,7 +32,7 @@ def rows() -> pd.DataFrame:
 
 
 def train(rows: pd.DataFrame, base: Path, checkpoints: Path, **changes) -> Path:
-    arguments = {"effort": EFFORT, "seed": 5, "log": None, **changes}
+    arguments = {"effort": EFFORT, "seed": 7, "log": None, **changes}
     effort = arguments.pop("effort")
     return finetune(
         rows, rows[:30], SPEC, effort, base_model=base, checkpoints=checkpoints, progress=False, threads=1, **arguments
@@ -170,7 +169,7 @@ def test_a_checkpoint_without_its_average_is_not_whole(rows, tiny_base_model, tm
     with pytest.raises(KeyboardInterrupt):
         train(rows, tiny_base_model, tmp_path / "b", effort=effort, log=Interrupted(20, raise_interrupt))
     newest = Path(last_complete(tmp_path / "b") or "")
-    (newest / AveragedWeights.FILE).unlink()
+    (newest / AVERAGE).unlink()
     found = weights(train(rows, tiny_base_model, tmp_path / "b", effort=effort))
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
@@ -309,4 +308,4 @@ def test_nothing_is_printed_but_the_bar(rows, tiny_base_model, tmp_path, capfd):
     lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
     assert lines
     assert all(line.startswith("fine-tune:") for line in lines)
-    assert "36/36" in lines[-1]
+    assert "48/48" in lines[-1]

@@ -1,0 +1,105 @@
+"""Two processes on two CPU cores, started by torch's launcher: the same steps on the same rows as one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from training.distributed import JOB, Launch
+from training.effort import Effort
+from training.finetune import finetune, last_complete
+from undertone.errors import ConfigError, TrainingError
+from undertone.tasks import TaskSpec
+
+SPEC = TaskSpec(name="mood", labels=("sad", "glad"), max_tokens=24)
+EFFORT = Effort(
+    name="toy", epochs=2, learning_rate=5e-3, batch_size=8, save_steps=4, averaging=0.3, dropout=0.0, balance=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    words = {"sad": "awful broken late", "glad": "love great thanks"}
+    generator = np.random.default_rng(0)
+    made = []
+    for number in range(64):
+        label = SPEC.labels[number % 2]
+        said = generator.choice([*words[label].split(), "the", "parcel"], size=generator.integers(3, 9))
+        made.append({"message_id": f"m{number}", "text": " ".join(said), "label": label})
+    return pd.DataFrame(made)
+
+
+def train(rows: pd.DataFrame, base: Path, checkpoints: Path, launch: Launch | None, log=None) -> dict[str, np.ndarray]:
+    folder = finetune(
+        rows,
+        rows[:8],
+        SPEC,
+        EFFORT,
+        base_model=base,
+        seed=3,
+        checkpoints=checkpoints,
+        log=log,
+        progress=False,
+        threads=2,
+        launch=launch,
+    )
+    return load_file(folder / "model.safetensors")
+
+
+def test_two_processes_take_the_steps_of_one_and_go_on_after_an_end(rows, tiny_base_model, tmp_path):
+    alone: dict[int, float] = {}
+    expected = train(rows, tiny_base_model, tmp_path / "one", None, lambda values, step: keep(alone, values, step))
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(values: dict[str, float], step: int) -> None:
+        if step >= 8:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(rows, tiny_base_model, tmp_path / "two", Launch(2), stop)
+    left = last_complete(tmp_path / "two", ("rng_state_0.pth", "rng_state_1.pth", "average.safetensors"))
+    assert left is not None
+    shared: dict[int, float] = {}
+    found = train(rows, tiny_base_model, tmp_path / "two", Launch(2), lambda values, step: keep(shared, values, step))
+    assert min(shared) > int(left.rsplit("-", 1)[1])
+    assert {step: alone[step] for step in shared} == pytest.approx(shared, abs=1e-3)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=5e-3)
+    assert not (tmp_path / "two" / JOB).exists()
+
+
+def keep(curve: dict[int, float], values: dict[str, float], step: int) -> None:
+    if "loss" in values:
+        curve[step] = values["loss"]
+
+
+def test_a_process_that_fails_is_told_with_its_own_words(rows, tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(TrainingError, match=r"2 processes .*; found TrainingError: expected a fast tokenizer"):
+        train(rows, tmp_path / "base", tmp_path / "run", Launch(2))
+
+
+@pytest.mark.parametrize(
+    ("launch", "change", "said"),
+    [
+        (Launch(3), {}, "batch_size=9"),
+        (Launch(2, nodes=2), {}, "UNDERTONE_TRAIN_RENDEZVOUS"),
+        (Launch(2), {"patience": 1}, "patience"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(launch, change, said):
+    with pytest.raises(ConfigError, match=said):
+        launch.check(EFFORT.having(change))
+
+
+def test_machines_meet_where_they_are_told_to():
+    command = Launch(4, 2, "10.0.0.5:29400").command(Path("/mnt/shared/run/job"))
+    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=10.0.0.5:29400"} <= set(command)
+    assert command[-3:] == ["-m", "training.distributed", "/mnt/shared/run/job"]
