@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 
 from training.resample import interval, resample, slice_macro_f1
 from undertone.join import EMOTION, SARCASM, SARCASTIC, Feature, Join, Partner, features, names
@@ -59,7 +60,9 @@ def fit_join(
 ) -> Fitted:
     """Fit a join on validation rows, and decide by cross-validation whether it is adopted.
 
-    It is a multinomial logistic regression (L2; the strength with the least log-loss over five stratified folds).
+    It is a multinomial logistic regression without intercepts (L2; the strength with the least log-loss over five
+    stratified folds), whose offset is the sentiment model's own log-probabilities: shares of labels are not learned
+    again, which cost 6 points of macro-F1 in another domain (docs/experiments.md).
     Emotion is kept where the rows' log-loss without it is more by over one standard error. The join is adopted where
     the 95 % interval of its macro-F1 less sentiment's own, on rows left out of its fit, lies above ``-MARGIN`` for all
     rows, above ``-REST_MARGIN`` for those without a sign of sarcasm, and above 0 for those with one: the sarcasm model
@@ -242,19 +245,45 @@ def _matrix(own: NDArray[Any], heard: Mapping[str, Heard], labels: Sequence[str]
 def _cross_validate(
     own: NDArray[Any], heard: Mapping[str, Heard], truth: NDArray[Any], labels: Sequence[str], seed: int
 ) -> _Tried:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.model_selection import StratifiedKFold
 
     values = _matrix(own, heard, labels)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(values, truth))
     tried = []
     for strength in STRENGTHS:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1_000))
-        found = cross_val_predict(model, values, truth, cv=folds, method="predict_proba")
-        tried.append(_Tried(strength, np.asarray(found, dtype=np.float64)))
+        found = np.empty((len(truth), len(labels)))
+        for learned, left_out in folds:
+            mean, scale, weights = _weigh(values[learned], truth[learned], len(labels), strength)
+            found[left_out] = softmax(((values[left_out] - mean) / scale) @ weights.T, axis=1)
+        tried.append(_Tried(strength, found))
     return min(tried, key=lambda item: float(_row_loss(item.probabilities, truth).mean()))
+
+
+def _weigh(
+    values: NDArray[np.float64], truth: NDArray[Any], classes: int, strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Means and scales [features] and weights [labels, features] of the features as `_matrix` gives them.
+
+    The first features are the offset, with the weight 1 for their own label. How much sarcasm is heard is scaled and
+    not centred, for nothing heard is to move nothing; emotion's log-probabilities are both.
+    """
+    from scipy.optimize import minimize
+
+    sarcasm = slice(classes, classes + classes)
+    mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-6)
+    mean[:classes], scale[:classes], mean[sarcasm] = 0.0, 1.0, 0.0
+    standard = (values - mean) / scale
+    offset, rest, told = standard[:, :classes], standard[:, classes:], np.eye(classes)[truth]
+
+    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(classes, -1)
+        scores = log_softmax(offset + rest @ weights.T, axis=1)
+        loss = -(scores * told).sum() + (flat**2).sum() / (2 * strength)
+        slope = (np.exp(scores) - told).T @ rest + weights / strength
+        return float(loss), slope.ravel()
+
+    found = minimize(objective, np.zeros(classes * rest.shape[1]), jac=True, method="L-BFGS-B")
+    return mean, scale, np.hstack([np.eye(classes), found.x.reshape(classes, -1)])
 
 
 def solve(
@@ -266,15 +295,7 @@ def solve(
     why: str,
 ) -> Join:
     """The join with the most likely weights at this inverse strength of the penalty, fitted on all rows, adopted."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    values = _matrix(own, heard, labels)
-    scaler = StandardScaler().fit(values)
-    model = LogisticRegression(C=strength, max_iter=1_000).fit(scaler.transform(values), truth)
-    weights, bias = model.coef_, model.intercept_
-    if len(labels) == 2:  # sklearn keeps one row for two classes
-        weights, bias = np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)
+    mean, scale, weights = _weigh(_matrix(own, heard, labels), truth, len(labels), strength)
     partners = {task: item.partner for task, item in heard.items()}
     told = names(labels, {task: partner.labels for task, partner in partners.items()})
     return Join(
@@ -283,11 +304,11 @@ def solve(
         adopted=True,
         why=why,
         features=tuple(
-            Feature(name=name, mean=float(mean), scale=float(scale))
-            for name, mean, scale in zip(told, scaler.mean_, scaler.scale_, strict=True)
+            Feature(name=name, mean=float(centre), scale=float(width))
+            for name, centre, width in zip(told, mean, scale, strict=True)
         ),
         weights=tuple(tuple(float(value) for value in row) for row in weights),
-        bias=tuple(float(value) for value in bias),
+        bias=(0.0,) * len(labels),
     )
 
 

@@ -1,7 +1,9 @@
 """The join: the final sentiment from three models' probabilities, in arithmetic that training and serving share.
 
-A multinomial logistic regression over a few numbers that can be said in words. It is fitted by `training.join`, lies
-in the sentiment model's folder as ``undertone/join.json``, and so is evaluated, signed and served with it.
+A multinomial logistic regression over a few numbers that can be said in words, with the sentiment model's own
+log-probabilities as an offset: it starts from what that model says, and only what else is heard moves it. It is fitted
+by `training.join`, lies in the sentiment model's folder as ``undertone/join.json``, and so is evaluated, signed and
+served with it.
 """
 
 from __future__ import annotations
@@ -161,7 +163,7 @@ def names(labels: Sequence[str], partners: Mapping[str, Sequence[str]]) -> tuple
         partners: labels of sarcasm, and of emotion where it is read.
     """
     found = [f"log P({label})" for label in labels]
-    found += ["log-odds of sarcasm", *(f"log-odds of sarcasm x P({label})" for label in _turned(labels))]
+    found += ["sarcasm heard", *(f"sarcasm heard x P({label})" for label in _turned(labels))]
     return (*found, *(f"log P({label})" for label in partners.get(EMOTION, ())))
 
 
@@ -170,7 +172,9 @@ def features(
 ) -> list[float]:
     """The numbers that the join reads for one message, before they are standardised.
 
-    The products of sarcasm with the share of praise (and of neutral words) let it turn praise and leave complaints.
+    *Sarcasm heard* is ``-log P(not sarcastic)``: next to nothing where none is heard, so that such a message keeps its
+    sentiment whatever the weights; 2.3 where it is all but sure. Its products with the share of praise (and of
+    neutral words) let it turn praise and leave complaints.
 
     Args:
         labels: of sentiment.
@@ -178,9 +182,9 @@ def features(
         heard: labels and probabilities of sarcasm, and of emotion where it is read.
     """
     sarcasm = dict(zip(*heard[SARCASM], strict=True))[SARCASTIC]
-    odds = _log(sarcasm) - _log(1 - sarcasm)
+    strength = -_log(1 - sarcasm)
     values = [_log(probability) for probability in own]
-    values += [odds, *(odds * own[labels.index(label)] for label in _turned(labels))]
+    values += [strength, *(strength * own[labels.index(label)] for label in _turned(labels))]
     if EMOTION in heard:
         values += [_log(probability) for probability in heard[EMOTION][1]]
     return values

@@ -55,7 +55,9 @@ def test_a_planted_effect_is_found_and_helps_on_other_messages() -> None:
     fitted = fit_join(**planted(1_200, turned=0.4))
     assert fitted.join.adopted, fitted.join.why
     assert tuple(fitted.join.partners) == ("sarcasm",)  # emotion is noise
-    assert fitted.report["weights"]["log-odds of sarcasm x P(positive)"]["positive"] < 0
+    praise, meant, told = np.array([[0.05, 0.1, 0.85]]), np.array([[0.97, 0.03]]), np.array([[0.05, 0.95]])
+    assert joined(fitted.join, praise, {"sarcasm": meant}).argmax() == 2
+    assert joined(fitted.join, praise, {"sarcasm": told}).argmax() == 0
     fresh = planted(1_000, turned=0.4, seed=1)
     others = {task: item.probabilities for task, item in fresh["heard"].items()}
     final = joined(fitted.join, fresh["own"], others).argmax(axis=1)
@@ -97,10 +99,8 @@ def test_an_emotion_that_tells_more_is_kept() -> None:
 
 
 def test_what_serves_computes_what_was_fitted() -> None:
-    """The arithmetic of serving against scikit-learn's own, fitted on the same rows."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    """The arithmetic of serving against the regression's own, whose penalised likelihood no other weights beat."""
+    from scipy.special import log_softmax
 
     from undertone.join import features
 
@@ -114,6 +114,24 @@ def test_what_serves_computes_what_was_fitted() -> None:
             for own, heard_one in zip(data["own"].tolist(), sarcasm.tolist(), strict=True)
         ]
     )
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=fitted.report["strength"], max_iter=1_000))
-    expected = model.fit(values, data["truth"]).predict_proba(values)
+    scale = np.array([feature.scale for feature in fitted.join.features])
+    weights = np.array(fitted.join.weights)
+    assert np.array_equal(weights[:, :3], np.eye(3))  # the offset
+
+    def objective(free: NDArray[Any]) -> float:
+        scores = log_softmax(values[:, :3] + (values[:, 3:] / scale[3:]) @ free.T, axis=1)
+        chosen = scores[np.arange(len(scores)), data["truth"]]
+        return float(-chosen.sum() + (free**2).sum() / (2 * fitted.report["strength"]))
+
+    best = objective(weights[:, 3:])
+    rng = np.random.default_rng(0)
+    assert all(best <= objective(weights[:, 3:] + rng.normal(0, 0.05, (3, 3))) + 1e-3 for _ in range(50))
+    expected = np.exp(log_softmax(values[:, :3] + (values[:, 3:] / scale[3:]) @ weights[:, 3:].T, axis=1))
     assert joined(fitted.join, data["own"], {"sarcasm": sarcasm}) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_message_in_which_no_sarcasm_is_heard_keeps_its_sentiment() -> None:
+    fitted = fit_join(**planted(1_200, turned=0.4))
+    own = np.random.default_rng(2).dirichlet(np.ones(3), 200)
+    silent = np.tile([1.0, 0.0], (200, 1))
+    assert joined(fitted.join, own, {"sarcasm": silent}) == pytest.approx(np.maximum(own, 1e-4), abs=2e-3)

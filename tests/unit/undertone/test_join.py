@@ -46,7 +46,7 @@ def test_names_and_features_go_together():
     heard = {"sarcasm": (SARCASM, (0.2, 0.8)), "emotion": (emotions, (0.5, 0.5))}
     values = features(LABELS, (0.1, 0.2, 0.7), heard)
     told = dict(zip(names(LABELS, {"sarcasm": SARCASM, "emotion": emotions}), values, strict=True))
-    assert told["log-odds of sarcasm x P(positive)"] == pytest.approx(0.7 * told["log-odds of sarcasm"])
+    assert told["sarcasm heard x P(positive)"] == pytest.approx(0.7 * told["sarcasm heard"])
     assert told["log P(anger)"] == told["log P(joy)"]
 
 
@@ -54,7 +54,7 @@ def test_names_and_features_go_together():
     "break_it",
     [
         lambda text: text[:-20],
-        lambda text: text.replace('"log-odds of sarcasm"', '"sarcasm"'),
+        lambda text: text.replace('"sarcasm heard"', '"sarcasm"'),
         lambda text: text.replace('"not_sarcastic","sarcastic"', '"a","b"').replace('"sarcastic"', '"b"'),
         lambda text: json.dumps(json.loads(text) | {"bias": [0.0]}),
         lambda text: json.dumps(json.loads(text) | {"bias": [0.0, 0.0, float("nan")]}),
