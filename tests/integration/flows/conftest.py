@@ -1,6 +1,7 @@
 """The command line over the workspace of `tests/integration/conftest.py`."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,11 @@ from undertone.workspace import Workspace
 
 @pytest.fixture
 def undertone(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Runs a command in the workspace; gives its JSON, or its text."""
+    """Runs a command in the workspace; gives its JSON, or its text.
+
+    Commands that start Prefect tell the process's environment where: that ends with the test.
+    """
+    before = dict(os.environ)
     monkeypatch.setenv("UNDERTONE_HOME", str(workspace.settings.home))
     monkeypatch.setenv("UNDERTONE_ACTOR", "ann")
     get_settings.cache_clear()
@@ -27,4 +32,6 @@ def undertone(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator
         return json.loads(done.stdout) if "--json" in words else done.stdout
 
     yield run
+    os.environ.clear()
+    os.environ.update(before)
     get_settings.cache_clear()
