@@ -209,7 +209,7 @@ def hear_sarcasm(folder: Path) -> None:
     """Give a toy sentiment model a join that turns praise as far as sarcasm is heard, and limits of confidence."""
     labels, sarcasm = TASKS["sentiment"].labels, TASKS["sarcasm"].labels
     told = names(labels, {"sarcasm": sarcasm})
-    product = told.index("log-odds of sarcasm x P(positive)")
+    product = told.index("sarcasm heard x P(positive)")
     weights = [[float(place == row) for place in range(len(told))] for row in range(len(labels))]
     weights[0][product], weights[-1][product] = 1.0, -1.0
     Join(

@@ -27,7 +27,7 @@ def heard(sarcastic, labels=SARCASM, digest="a" * 64):
 def join_of(turn=1.0, **changes):
     """Sentiment's own log-probabilities, and sarcasm times P(positive) taken from positive and given to negative."""
     told = names(LABELS, {"sarcasm": SARCASM})
-    product = told.index("log-odds of sarcasm x P(positive)")
+    product = told.index("sarcasm heard x P(positive)")
     rows = []
     for row, sign in enumerate((1, 0, -1)):
         weights = [0.0] * len(told)
