@@ -97,7 +97,7 @@ EFFORTS: dict[str, Effort] = {
         Effort(
             name="standard",
             epochs=2,
-            min_steps=600,
+            min_steps=360,
             learning_rate=1e-4,
             max_eval_rows=4_000,
             averaging=0.2,
@@ -106,7 +106,7 @@ EFFORTS: dict[str, Effort] = {
         Effort(
             name="thorough",
             epochs=4,
-            min_steps=1_200,
+            min_steps=720,
             learning_rate=1e-4,
             averaging=0.1,
             patience=2,
