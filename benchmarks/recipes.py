@@ -27,7 +27,7 @@ import numpy as np
 from training import base_model
 from training.data import Splits, load, split
 from training.effort import get_effort, parse_overrides
-from training.evaluate import class_scores, confusion_matrix
+from training.evaluate import class_indices, class_scores, confusion_matrix
 from training.finetune import finetune
 from undertone.tasks import TaskSpec, get_task
 
@@ -91,24 +91,26 @@ def run(asked: argparse.Namespace, spec: TaskSpec, splits: Splits, seed: int) ->
 
 def predicted(folder: Path, splits: Splits, spec: TaskSpec) -> tuple[Any, Any]:
     """True and predicted class indices [n] of the holdout."""
-    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    index, texts = spec.label_index(), splits.holdout["text"].tolist()
+    answers = labels_of(model, tokenizer, splits.holdout["text"].tolist(), spec.max_tokens)
+    return class_indices(splits.holdout["label"], spec), answers
+
+
+def labels_of(model: Any, tokenizer: Any, texts: list[str], max_tokens: int) -> Any:
+    """The likeliest class index [n] of each text, by `model` as it is."""
+    import torch
+
     answers = []
     with torch.inference_mode():
         for start in range(0, len(texts), 64):
             batch = tokenizer(
-                texts[start : start + 64],
-                truncation=True,
-                max_length=spec.max_tokens,
-                padding=True,
-                return_tensors="pt",
+                texts[start : start + 64], truncation=True, max_length=max_tokens, padding=True, return_tensors="pt"
             )
             answers.append(model(**batch).logits.argmax(-1).numpy())
-    return np.array([index[label] for label in splits.holdout["label"]]), np.concatenate(answers)
+    return np.concatenate(answers)
 
 
 def table(asked: argparse.Namespace, spec: TaskSpec, splits: Splits, found: list[dict[str, Any]]) -> str:

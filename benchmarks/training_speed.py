@@ -158,11 +158,12 @@ class Clock:
     """Training time without the looks at validation, which stop it."""
 
     def __init__(self, validation: Any, tokenizer: Any, spec: Any, every: int) -> None:
+        from training.evaluate import class_indices
+
         self.every = every
         self.curve: list[tuple[float, float]] = []
         self.seconds = 0.0
-        index = spec.label_index()
-        self._truth = [index[label] for label in validation["label"]]
+        self._truth = class_indices(validation["label"], spec)
         self._texts = validation["text"].tolist()
         self._tokenizer = tokenizer
         self._since = 0.0
@@ -187,25 +188,13 @@ class Clock:
 
     def look(self, model: Any) -> float:
         """Macro-F1 on the validation rows."""
-        import numpy as np
-        import torch
-
+        from benchmarks.recipes import labels_of
         from training.evaluate import macro_f1
 
         model.eval()
-        predicted = []
-        with torch.inference_mode():
-            for start in range(0, len(self._texts), 64):
-                batch = self._tokenizer(
-                    self._texts[start : start + 64],
-                    truncation=True,
-                    max_length=PADDED_TOKENS,
-                    padding=True,
-                    return_tensors="pt",
-                )
-                predicted.append(model(**batch).logits.argmax(-1).numpy())
+        predicted = labels_of(model, self._tokenizer, self._texts, PADDED_TOKENS)
         model.train()
-        return macro_f1(np.array(self._truth), np.concatenate(predicted), model.config.num_labels)
+        return macro_f1(self._truth, predicted, model.config.num_labels)
 
 
 class Memory:

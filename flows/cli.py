@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import apikeys, drift, feedback, keys, labels, ledger, models, reviews, tasks, trials
-from flows.commands.tasks import Task
+from flows.commands.options import Json, LabelColumn, Task, TextColumn
 
 DRIFT_FOUND = 3
 STOPPED = 130
@@ -36,7 +36,6 @@ app.add_typer(feedback.app, name="feedback")
 app.add_typer(reviews.app, name="reviews")
 app.add_typer(labels.app, name="labels")
 
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
 Effort = Annotated[str, typer.Option(help="smoke (about a minute), standard or thorough")]
 Source = Annotated[
@@ -47,8 +46,6 @@ Source = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="default: the settings' seed")]
-TextColumn = Annotated[str | None, typer.Option(help="column with the message")]
-LabelColumn = Annotated[str | None, typer.Option(help="column with the label")]
 BaseModel = Annotated[str | None, typer.Option(help="a hub name or a folder; default: the task's own")]
 Set = Annotated[
     list[str] | None,

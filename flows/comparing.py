@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import tempfile
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.labels import inert
+from flows.labels import as_csv, inert_row
 from flows.reproduce import find_version
 from flows.terminal import table
 from training.compare_page import page
 from training.compare_versions import METRICS, VersionComparison, changed_rows, compare_versions
 from training.data import Splits, load
 from training.draw import draw_reliability
+from training.evaluate import class_indices
 from training.seen import seen, splits_of
 from undertone.engine import Engine
 from undertone.errors import ConfigError, DataError
@@ -186,8 +186,7 @@ def write(compared: Compared, folder: Path) -> list[str]:
         ConfigError: the folder cannot be written.
     """
     spec = get_task(compared.task)
-    index = spec.label_index()
-    truth = np.array([index[label] for label in compared.frame["label"]], dtype=np.int64)
+    truth = class_indices(compared.frame["label"], spec)
     names = [f"version {version}" for version in compared.versions]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,8 +195,9 @@ def write(compared: Compared, folder: Path) -> list[str]:
         )
         values = compared.as_dict()
         (folder / "compare.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _write_rows(folder / "gained.csv", compared.gained)
-        _write_rows(folder / "lost.csv", compared.lost)
+        for name, rows in (("gained.csv", compared.gained), ("lost.csv", compared.lost)):
+            content = as_csv(_CHANGED, map(inert_row, rows))
+            (folder / name).write_text(content, encoding="utf-8", newline="")
         report = page(values, compared.gained, compared.lost, picture.read_bytes())
         (folder / "report.html").write_text(report, encoding="utf-8")
     except OSError as error:
@@ -295,14 +295,6 @@ def score(engine: Engine, texts: Sequence[str], title: str) -> NDArray[Any]:
             parts.append(engine.score(chunk).probabilities)
             bar.update(len(chunk))
     return np.concatenate(parts)
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, _CHANGED, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: inert(row[name]) if isinstance(row[name], str) else row[name] for name in _CHANGED})
 
 
 def _scores(value: Any, names: Mapping[str, str]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import tempfile
 from collections import Counter
@@ -17,11 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flows.comparing import score, short
-from flows.labels import inert, read_csv
+from flows.labels import as_csv, inert_row, read_csv
 from flows.reproduce import find_version
 from flows.terminal import table
 from training import base_model, sources
 from training.data import load, split
+from training.evaluate import class_indices
 from training.frozen import embed
 from training.label_errors import Suspects, out_of_fold, pairs, suspect
 from training.repairs import known_labels, row_id, text_key
@@ -135,11 +134,11 @@ def check(
     if version is None:
         folder = base_model.resolve(base or spec.base_model).path
         vectors = embed(frame["text"].tolist(), folder, spec.max_tokens, threads=workspace.settings.threads)
-        truth = _indices(frame, spec)
+        truth = class_indices(frame["label"], spec)
         probabilities = out_of_fold(vectors, truth, len(spec.labels), folds=folds, seed=seed)
     else:
         frame, probabilities = _by_version(workspace, spec, version, frame)
-        truth = _indices(frame, spec)
+        truth = class_indices(frame["label"], spec)
     suspects = suspect(probabilities, truth)
     places = _places(source, spec, workspace, columns)
     rows = [
@@ -186,8 +185,7 @@ def write_review(found: Checked, path: Path, *, blind: bool = False) -> None:
         ConfigError: the file cannot be written.
     """
     columns = [name for name in COLUMNS if not (blind and name in TELLING)]
-    cells = [{name: inert(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in found.rows]
-    _write_csv(path, columns, cells)
+    _write(path, as_csv(columns, map(inert_row, found.rows)))
 
 
 def apply(
@@ -242,7 +240,7 @@ def apply(
             {"message_id": message, "label": changed[key], "labeller": who[key], "suggested": saw}
             for message, key in zip(relabelled["message_id"], relabelled["row_id"], strict=True)
         ]
-        _write_csv(out / "feedback.csv", _FEEDBACK, answers)
+        _write(out / "feedback.csv", as_csv(_FEEDBACK, answers))
     counts = {
         "reviewed": len(given),
         "changed": len(changed),
@@ -288,11 +286,6 @@ def _by_version(
                 "leave --version out: a cross-validation needs no unseen rows",
             )
         return fresh, score(engine, fresh["text"].tolist(), f"version {version}")
-
-
-def _indices(frame: DataFrame, spec: TaskSpec) -> NDArray[np.int64]:
-    index = spec.label_index()
-    return np.array([index[label] for label in frame["label"]], dtype=np.int64)
 
 
 def _raw(source: str, spec: TaskSpec, workspace: Workspace, columns: Columns) -> DataFrame:
@@ -365,7 +358,7 @@ def _write_source(rows: DataFrame, out: Path) -> list[str]:
         if len(inside):
             name = f"{part or ('rows' if named else 'train')}.csv"
             files.append(name)
-            _write_csv(out / name, _SOURCE, [_plain(row) for row in inside[list(_SOURCE)].to_dict("records")])
+            _write(out / name, as_csv(_SOURCE, [_plain(row) for row in inside[list(_SOURCE)].to_dict("records")]))
     return files
 
 
@@ -389,14 +382,6 @@ def _write_note(out: Path, source: str, path: str, rows: list[dict[str, str]], c
         *(f"- reviewed by {name}: {count}" for name, count in sorted(people.items())),
     ]
     _write(out / "README.md", "\n".join(lines) + "\n")
-
-
-def _write_csv(path: Path, columns: tuple[str, ...] | list[str], rows: list[dict[str, Any]]) -> None:
-    made = io.StringIO(newline="")
-    writer = csv.DictWriter(made, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    _write(path, made.getvalue())
 
 
 def _write(path: Path, content: str) -> None:

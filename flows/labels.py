@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -72,13 +72,12 @@ def export_reviews(task: str, layout: Format = "csv", workspace: Workspace | Non
             for item in items
         ]
         return json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
-    made = io.StringIO()
-    writer = csv.DictWriter(made, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for item in items:
-        cells = {name: inert(item[name]) for name in ("text", "channel", "segment")}
-        writer.writerow({"review_id": item["id"], "sent_at": item["sent_at"].isoformat(), **cells})
-    return made.getvalue()
+    rows = [
+        {"review_id": item["id"], "sent_at": item["sent_at"].isoformat()}
+        | inert_row({name: item[name] for name in ("text", "channel", "segment")})
+        for item in items
+    ]
+    return as_csv(COLUMNS, rows)
 
 
 def import_reviews(
@@ -201,6 +200,20 @@ def _number(value: str, path: str) -> int:
         return int(value)
     except ValueError as error:
         raise DataError("numbers in the column review_id", repr(value), f"mend {path}") from error
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """`rows` as the content of a CSV file: what has no column is left out, what is missing is empty."""
+    made = io.StringIO(newline="")
+    writer = csv.DictWriter(made, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return made.getvalue()
+
+
+def inert_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`row` with every text `inert`."""
+    return {name: inert(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def inert(value: str | None) -> str:

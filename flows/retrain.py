@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,14 @@ from flows import situation
 from flows.artifacts import publish
 from training import failures, steps, track
 from training.base_model import located as base_model_located
-from training.effort import get_effort
 from training.evaluate import Evaluation
 from training.gate import GateVerdict
-from training.sources import located
 from training.spent import measure
 from training.trunk import OWN, checkpoint
-from training.work import Request, Work
+from training.work import Request, Work, asked
 from undertone import identity
 from undertone.lease import hold
 from undertone.registry import ModelVersion
-from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 
@@ -69,19 +66,20 @@ def retrain(
     trunk = base_model_located(trunk) if trunk and trunk != OWN else trunk
     if trunk and trunk != OWN and not base_model:
         base_model = checkpoint(trunk, workspace.registry, workspace.settings.state_dir / "trunks")
-    request = Request(
-        task=task,
-        source=located(source or get_task(task).source),
+    request = asked(
+        workspace.settings,
+        task,
+        source=source,
         effort=effort,
-        seed=workspace.settings.seed if seed is None else seed,
-        now=now or datetime.now(UTC),
-        trainer=trainer or workspace.settings.actor,
+        seed=seed,
+        now=now,
+        trainer=trainer,
         text_column=text_column,
         label_column=label_column,
-        base_model=base_model_located(base_model) if base_model else None,
+        base_model=base_model,
         rows_until=rows_until,
         trunk=trunk,
-        overrides=get_effort(effort).chosen(overrides or {}),
+        overrides=overrides,
     )
     with (
         hold(workspace.store, situation.lease(task), holder=lease),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import prefect
@@ -18,16 +18,13 @@ from flows.retrain import retrain
 from flows.terminal import table
 from training import study as studies
 from training import sweep_report
-from training.base_model import located as base_model_located
 from training.effort import get_effort
-from training.sources import located
 from training.space import default_space, parse_space
 from training.sweep import SWEEP, SWEEP_RUN, Plan, Sweep, best, one_more, opened
-from training.work import Request
+from training.work import asked
 from undertone import identity
 from undertone.errors import DecisionError
 from undertone.lease import hold
-from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 #: What is told of the version that the best trial became.
@@ -71,17 +68,18 @@ def sweep(
     workspace = Workspace()
     chosen = get_effort(effort).having(overrides or {})
     plan = Plan(
-        request=Request(
-            task=get_task(task).name,
-            source=located(source or get_task(task).source),
+        request=asked(
+            workspace.settings,
+            task,
+            source=source,
             effort=effort,
-            seed=workspace.settings.seed if seed is None else seed,
-            now=now or datetime.now(UTC),
-            trainer=trainer or workspace.settings.actor,
+            seed=seed,
+            now=now,
+            trainer=trainer,
             text_column=text_column,
             label_column=label_column,
-            base_model=base_model_located(base_model) if base_model else None,
-            overrides=get_effort(effort).chosen(overrides or {}),
+            base_model=base_model,
+            overrides=overrides,
         ),
         space=parse_space(space, chosen) if space else default_space(chosen, overrides or {}),
         trials=trials,

@@ -19,9 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from monitoring import signals
-from monitoring.two_sample import cross_fit, cross_fit_texts, distance_test, holm
+from monitoring.two_sample import cross_fit, cross_fit_texts, distance_test
 from monitoring.windows import Window
 from undertone.form import FORM
+from undertone.multiplicity import holm
 from undertone.records import DriftVerdict, Signal
 from undertone.tasks import Floor, TaskSpec
 

@@ -19,13 +19,13 @@ from monitoring.two_sample import (
     cross_fit,
     cross_fit_texts,
     distance_test,
-    holm,
     mmd_test,
     psi,
     rise_test,
 )
 from monitoring.windows import Window
 from undertone.form import FORM
+from undertone.multiplicity import holm
 from undertone.records import Level, Signal
 from undertone.tasks import Floor, TaskSpec
 

@@ -232,12 +232,3 @@ def rise_test(before: tuple[int, int], after: tuple[int, int]) -> tuple[float, f
     table = [[after[0], after[1] - after[0]], [before[0], before[1] - before[0]]]
     rise = after[0] / after[1] - before[0] / before[1]
     return float(rise), float(stats.fisher_exact(table, alternative="greater").pvalue)
-
-
-def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """Adjusted p-values that hold the chance of any false alarm (Holm, 1979, https://www.jstor.org/stable/4615733)."""
-    found = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(found, kind="stable")
-    adjusted = np.empty(len(found))
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1)))
-    return adjusted

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate import ECE_BINS, SLICE_ROWS, Evaluation, evaluate
+from training.evaluate import ECE_BINS, SLICE_ROWS, Evaluation, class_indices, evaluate
 from training.resample import RESAMPLES, interval, mcnemar, poisson_weights, resample, slice_macro_f1
 from training.slices import membership
+from undertone.multiplicity import holm
 from undertone.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def compare_versions(frame: DataFrame, spec: TaskSpec, a: NDArray[Any], b: NDArr
         DataError: no rows, shapes that do not fit, a label that the spec does not have.
     """
     first, second = evaluate(a, frame, spec), evaluate(b, frame, spec)
-    index = spec.label_index()
-    truth = np.array([index[label] for label in frame["label"]], dtype=np.int64)
+    truth = class_indices(frame["label"], spec)
     keys = frame["text"].tolist()
     was_right, is_right = a.argmax(axis=1) == truth, b.argmax(axis=1) == truth
     return VersionComparison(
@@ -200,19 +200,6 @@ def changed_rows(
         ]
 
     return rows(~was_right & is_right), rows(was_right & ~is_right)
-
-
-def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Which hypotheses are rejected at family-wise level `alpha`.
-
-    Holm, 1979, *A simple sequentially rejective multiple test procedure*, https://www.jstor.org/stable/4615733.
-    """
-    rejected = [False] * len(p_values)
-    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
-        if p_values[at] > alpha / (len(p_values) - rank):
-            break
-        rejected[at] = True
-    return rejected
 
 
 def _metrics(truth: NDArray[np.int64], models: Sequence[NDArray[Any]], keys: Sequence[str]) -> dict[str, Difference]:
@@ -277,7 +264,7 @@ def _slices(
     drawn = resample(truth, answers, classes, [parts[name] for name in scored], keys=keys)
     differences = dict(zip(scored, drawn[:, 1] - drawn[:, 0], strict=True))
     p_values = {name: _p_value(values) for name, values in differences.items()}
-    significant = dict(zip(p_values, holm(list(p_values.values()), SLICE_ALPHA), strict=True))
+    significant = dict(zip(p_values, (holm(list(p_values.values())) <= SLICE_ALPHA).tolist(), strict=True))
     found = [
         SliceDifference(name, int(inside.sum()))
         if name not in scored

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.behaviour import check_behaviour
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import Evaluation, class_indices, evaluate
 from training.fidelity import Fidelity
 from training.gate import GateVerdict, Paired, decide
 from training.latency import measure_latency
@@ -70,9 +70,8 @@ def hold_contest(
     if champion is not None and champion.labels == spec.labels:
         theirs = champion.score(texts).probabilities
         rival = evaluate(theirs, frame, spec)
-        index = spec.label_index()
         paired = Paired(
-            truth=np.array([index[label] for label in frame["label"]], dtype=np.int64),
+            truth=class_indices(frame["label"], spec),
             challenger=probabilities.argmax(axis=1),
             champion=theirs.argmax(axis=1),
             keys=texts,

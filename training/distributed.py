@@ -89,6 +89,10 @@ class Launch:
         ]
 
 
+#: This process.
+ALONE = Launch()
+
+
 def train(
     launch: Launch,
     rows: DataFrame,
@@ -122,18 +126,18 @@ def train(
         "seed": seed,
         "checkpoints": str(checkpoints),
         "progress": progress,
-        "threads": threads,
         "world": launch.world,
     }
     (job / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
     command = launch.command(job)
+    each = max(1, (threads or launch.processes) // launch.processes)
     if launch.nodes > 1:
         log.info("on each of the other machines, in this folder: %s", " ".join(["torchrun", *command[3:]]))
     with (job / _ERRORS).open("wb") as errors:
         # the bar goes to the terminal; what processes say at their end is kept for the error
         process = subprocess.Popen(
             command,
-            env=_environment(threads),
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(each)},
             stdout=errors,
             stderr=None if progress else errors,
             start_new_session=True,
@@ -159,14 +163,11 @@ def train(
 def main(job: Path) -> None:
     """One of the processes: started by torch's launcher, which tells it its rank."""
     import pandas as pd
-    import torch
 
-    from training.finetune import train_rank
+    from training.finetune import train_here
 
     asked: dict[str, Any] = json.loads((job / _SETTINGS).read_text(encoding="utf-8"))
     first = int(os.environ["RANK"]) == 0
-    if asked["threads"]:
-        torch.set_num_threads(max(1, asked["threads"] // int(os.environ["LOCAL_WORLD_SIZE"])))
     curves = (job / _CURVES).open("a", encoding="utf-8") if first else None
 
     def note(values: dict[str, float], step: int) -> None:
@@ -175,8 +176,9 @@ def main(job: Path) -> None:
             curves.flush()
 
     try:
-        train_rank(
+        train_here(
             pd.read_parquet(job / _ROWS),
+            None,
             TaskSpec.model_validate(asked["spec"]),
             Effort.model_validate(asked["effort"]),
             base_model=Path(asked["base_model"]),
@@ -192,12 +194,6 @@ def main(job: Path) -> None:
     finally:
         if curves is not None:
             curves.close()
-
-
-def _environment(threads: int | None) -> dict[str, str]:
-    """Threads are set in each process; without a number the launcher's one thread a process holds."""
-    known = {"TOKENIZERS_PARALLELISM": "false"}
-    return {**os.environ, **known, "OMP_NUM_THREADS": str(max(1, threads or 1))}
 
 
 def _pass_on(job: Path, told: int, note: Callable[[dict[str, float], int], None] | None) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from training.evaluate import Evaluation
     from training.verdict import GateVerdict
 
-_INK, _GREY, _BLUE, _RED = "#1f2933", "#9aa5b1", "#2f6f9f", "#c0492b"
+_INK, GREY, BLUE, RED = "#1f2933", "#9aa5b1", "#2f6f9f", "#c0492b"
 
 
 def draw_confusion(evaluation: Evaluation, spec: TaskSpec, path: Path) -> Path:
@@ -24,7 +24,7 @@ def draw_confusion(evaluation: Evaluation, spec: TaskSpec, path: Path) -> Path:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labels = [label.replace("_", " ") for label in spec.labels]
     size = 2.6 + 1.15 * len(labels)
-    figure = _figure((size + 0.6, size))
+    figure = new_figure((size + 0.6, size))
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(counts.shape):
@@ -46,7 +46,7 @@ def draw_confusion(evaluation: Evaluation, spec: TaskSpec, path: Path) -> Path:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(f"{spec.name}: macro-F1 {evaluation.macro_f1:.3f} on {evaluation.rows:,} rows", loc="left")
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def draw_calibration(probabilities: NDArray[Any], labels: NDArray[Any], path: Path) -> Path:
@@ -62,19 +62,19 @@ def draw_calibration(probabilities: NDArray[Any], labels: NDArray[Any], path: Pa
     counts, means, accuracies = calibration_bins(probabilities, labels)
     centres = (np.arange(ECE_BINS) + 0.5) / ECE_BINS
     filled = counts > 0
-    figure = _figure((5.4, 6.0))
+    figure = new_figure((5.4, 6.0))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="confidence = accuracy")
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="confidence = accuracy")
     upper.bar(
-        centres[filled], accuracies[filled], width=0.9 / ECE_BINS, color=_BLUE, alpha=0.35, label="accuracy in bin"
+        centres[filled], accuracies[filled], width=0.9 / ECE_BINS, color=BLUE, alpha=0.35, label="accuracy in bin"
     )
-    upper.scatter(means[filled], accuracies[filled], color=_RED, s=16, zorder=3, label="at mean confidence")
+    upper.scatter(means[filled], accuracies[filled], color=RED, s=16, zorder=3, label="at mean confidence")
     upper.set_ylim(0, 1.02)
     upper.set_ylabel("accuracy")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     error = expected_calibration_error(probabilities, labels)
     upper.set_title(f"expected calibration error {error:.3f} on {len(labels):,} rows", loc="left")
-    lower.bar(centres, counts, width=0.9 / ECE_BINS, color=_GREY)
+    lower.bar(centres, counts, width=0.9 / ECE_BINS, color=GREY)
     for centre, count in zip(centres[filled], counts[filled], strict=True):
         lower.text(centre, count, f"{count:,}", ha="center", va="bottom", fontsize=7)
     lower.set_ylim(0, counts.max() * 1.2)
@@ -83,7 +83,7 @@ def draw_calibration(probabilities: NDArray[Any], labels: NDArray[Any], path: Pa
     lower.set_xlabel("confidence (largest probability)")
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def draw_reliability(models: Mapping[str, NDArray[Any]], labels: NDArray[Any], path: Path) -> Path:
@@ -96,13 +96,13 @@ def draw_reliability(models: Mapping[str, NDArray[Any]], labels: NDArray[Any], p
     """
     from training.evaluate import ECE_BINS, calibration_bins, expected_calibration_error
 
-    figure = _figure((6.4, 5.2))
+    figure = new_figure((6.4, 5.2))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     width = 0.9 / ECE_BINS / len(models)
     for place, (name, probabilities) in enumerate(models.items()):
         counts, means, accuracies = calibration_bins(probabilities, labels)
-        colour, filled = (_GREY, _BLUE, _RED)[place + (len(models) < 3)], counts > 0
+        colour, filled = (GREY, BLUE, RED)[place + (len(models) < 3)], counts > 0
         error = expected_calibration_error(probabilities, labels)
         upper.plot(means[filled], accuracies[filled], color=colour, linewidth=1.2, alpha=0.6)
         upper.scatter(
@@ -119,7 +119,7 @@ def draw_reliability(models: Mapping[str, NDArray[Any]], labels: NDArray[Any], p
     lower.set_xlabel("confidence (largest probability)")
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def draw_gate(verdict: GateVerdict, policy: GatePolicy, path: Path) -> Path:
@@ -133,7 +133,7 @@ def draw_gate(verdict: GateVerdict, policy: GatePolicy, path: Path) -> Path:
     compared = verdict.interval is not None
     names = ["all rows", *(f"{part.name.replace('=', ': ').replace('_', ' ')}" for part in verdict.slices)]
     height = 1.5 + 0.27 * len(names)
-    figure = _figure((9.6, height + 1.6))
+    figure = new_figure((9.6, height + 1.6))
     upper, lower = figure.subfigures(2, 1, height_ratios=(height, 1.6))
     scores, *others = upper.subplots(1, 2 if compared else 1, sharey=True, squeeze=False)[0]
     _draw_scores(scores, verdict, policy, names)
@@ -148,9 +148,9 @@ def draw_gate(verdict: GateVerdict, policy: GatePolicy, path: Path) -> Path:
         ha="left",
         fontsize=11,
         weight="bold",
-        color=_RED if broken else _INK,
+        color=RED if broken else _INK,
     )
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def draw_risk_coverage(
@@ -164,13 +164,13 @@ def draw_risk_coverage(
         policy: what was aimed at.
         path: where the picture goes.
     """
-    figure = _figure((5.4, 3.8))
+    figure = new_figure((5.4, 3.8))
     axes = figure.subplots()
-    for (name, (coverage, risk)), colour in zip(curves.items(), (_GREY, _BLUE)[-len(curves) :], strict=True):
+    for (name, (coverage, risk)), colour in zip(curves.items(), (GREY, BLUE)[-len(curves) :], strict=True):
         # a handful of answers says nothing about a share
         shown = coverage >= min(0.05, float(coverage[-1]))
         axes.plot(coverage[shown], risk[shown], color=colour, linewidth=1.8, label=name)
-    axes.axhline(policy.max_error, color=_RED, linestyle="--", linewidth=1, label=f"target {policy.max_error:g}")
+    axes.axhline(policy.max_error, color=RED, linestyle="--", linewidth=1, label=f"target {policy.max_error:g}")
     axes.axvline(kept, color=_INK, linestyle=":", linewidth=1.2, label=f"kept {kept:.0%}")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(bottom=0)
@@ -178,7 +178,7 @@ def draw_risk_coverage(
     axes.set_ylabel("risk: share of these that are wrong")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def _draw_scores(axes: Any, verdict: GateVerdict, policy: GatePolicy, names: list[str]) -> None:
@@ -190,9 +190,9 @@ def _draw_scores(axes: Any, verdict: GateVerdict, policy: GatePolicy, names: lis
     for row, (score, rival, few) in enumerate(zip(ours, theirs, faint, strict=True)):
         floor = policy.slice_floor if row else policy.floor
         if rival is not None:
-            axes.scatter(rival, row, s=34, facecolors="white", edgecolors=_GREY, zorder=3)
+            axes.scatter(rival, row, s=34, facecolors="white", edgecolors=GREY, zorder=3)
         if score is not None:
-            colour = _GREY if few else _RED if score < floor else _BLUE
+            colour = GREY if few else RED if score < floor else BLUE
             axes.scatter(score, row, s=34, color=colour, alpha=0.5 if few else 1, zorder=4)
         if not few:
             axes.plot([floor, floor], [row - 0.36, row + 0.36], color=_INK, linewidth=1.4)
@@ -201,7 +201,7 @@ def _draw_scores(axes: Any, verdict: GateVerdict, policy: GatePolicy, names: lis
     axes.set_ylim(len(names) - 0.4, -0.6)
     champion = ", ○ champion" if verdict.interval is not None else ""
     axes.set_title(f"macro-F1   (● challenger{champion}, | floor)", loc="left", fontsize=9)
-    _calm(axes)
+    calm(axes)
 
 
 def _draw_differences(axes: Any, verdict: GateVerdict, policy: GatePolicy) -> None:
@@ -212,14 +212,14 @@ def _draw_differences(axes: Any, verdict: GateVerdict, policy: GatePolicy) -> No
         if difference is None or bounds is None:
             continue
         fine = fine or (row > 0 and difference >= -limit)
-        colour = _BLUE if fine else _RED
+        colour = BLUE if fine else RED
         axes.plot(bounds, [row, row], color=colour, linewidth=2.4 if row == 0 else 1.3)
         axes.scatter(difference, row, s=30, color=colour, zorder=3)
         axes.plot([-limit, -limit], [row - 0.36, row + 0.36], color=_INK, linewidth=1.4)
-    axes.axvline(0, color=_GREY, linewidth=0.8)
+    axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_title("challenger less champion   (95 % interval, | margin)", loc="left", fontsize=9)
     axes.tick_params(labelleft=False)
-    _calm(axes)
+    calm(axes)
 
 
 def _draw_behaviour(axes: Any, verdict: GateVerdict, policy: GatePolicy) -> None:
@@ -227,7 +227,7 @@ def _draw_behaviour(axes: Any, verdict: GateVerdict, policy: GatePolicy) -> None
     for row, check in enumerate(verdict.behaviour):
         limit = limits.get(check.name, policy.min_invariance)
         held = limit is None or check.share >= limit
-        axes.barh(row, check.share, height=0.55, color=_BLUE if held else _RED, alpha=0.55)
+        axes.barh(row, check.share, height=0.55, color=BLUE if held else RED, alpha=0.55)
         if limit is not None:
             axes.plot([limit, limit], [row - 0.36, row + 0.36], color=_INK, linewidth=1.4)
         axes.text(1.005, row, f"{check.share:.1%}", va="center", fontsize=8, color=_INK)
@@ -235,17 +235,19 @@ def _draw_behaviour(axes: Any, verdict: GateVerdict, policy: GatePolicy) -> None
     axes.set_ylim(len(verdict.behaviour) - 0.4, -0.6)
     axes.set_xlim(0.5, 1)
     axes.set_title("behaviour: share of cases that held   (| least)", loc="left", fontsize=9)
-    _calm(axes)
+    calm(axes)
 
 
-def _calm(axes: Any) -> None:
+def calm(axes: Any) -> None:
+    """Take away what a picture does not need: frame and ticks."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=8)
     axes.tick_params(axis="x", labelsize=8)
-    axes.grid(axis="y", color=_GREY, alpha=0.2)
+    axes.grid(axis="y", color=GREY, alpha=0.2)
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty figure of that size in inches."""
     # The object interface with the Agg canvas: no display, no global state, safe in threads.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -255,7 +257,8 @@ def _figure(size: tuple[float, float]) -> Any:
     return figure
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save_png(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG and give the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without the version string the same numbers give the same bytes.
     figure.savefig(path, format="png", dpi=144, metadata={"Software": None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluation",
     "calibration_bins",
+    "class_indices",
     "confusion_matrix",
     "draw_calibration",
     "draw_confusion",
@@ -115,7 +116,7 @@ def evaluate(probabilities: NDArray[Any], frame: DataFrame, spec: TaskSpec) -> E
             f"probabilities {probabilities.shape} for {len(frame)} rows",
             "score the very rows that are evaluated",
         )
-    truth = _indices(frame, spec)
+    truth = class_indices(frame["label"], spec)
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(truth, predicted, len(spec.labels))
     precision, recall, f1 = class_scores(confusion)
@@ -265,14 +266,19 @@ def _reference_terms(texts: Sequence[str]) -> dict[str, Any]:
     return {"rows": len(texts), "shares": {term: count / len(texts) for term, count in kept[:TERMS]}}
 
 
-def _indices(frame: DataFrame, spec: TaskSpec) -> NDArray[np.int64]:
-    index = spec.label_index()
-    unknown = sorted({str(label) for label in frame["label"]} - set(index))
+def class_indices(labels: Iterable[str], spec: TaskSpec) -> NDArray[np.int64]:
+    """Class indices [n] of n label words.
+
+    Raises:
+        DataError: a label that the spec does not have.
+    """
+    index, words = spec.label_index(), list(labels)
+    unknown = sorted({str(label) for label in words} - set(index))
     if unknown:
         raise DataError(
             f"labels {', '.join(spec.labels)}", ", ".join(unknown[:5]), f"correct the data of task {spec.name!r}"
         )
-    return np.array([index[label] for label in frame["label"]], dtype=np.int64)
+    return np.array([index[label] for label in words], dtype=np.int64)
 
 
 def _resampled(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training import distributed
-from training.distributed import Launch
+from training.distributed import ALONE, Launch
 from training.effort import Effort
 from training.failures import diverged
 from training.families import layers_of, require_encoder
@@ -47,7 +47,7 @@ def finetune(
     log: Log | None = None,
     progress: bool = True,
     threads: int | None = None,
-    launch: Launch | None = None,
+    launch: Launch = ALONE,
 ) -> Path:
     """Fine-tune `base_model` for `spec` and give the folder of the result, ``<checkpoints>/model``.
 
@@ -69,7 +69,7 @@ def finetune(
         log: called with metrics (``loss``, ``learning_rate``, ``validation_macro_f1`` …) and the step.
         progress: one progress bar on stderr.
         threads: CPU threads for torch, shared out among the processes; None leaves torch's own choice.
-        launch: several processes; their sums round otherwise than one's. None: this one.
+        launch: several processes; their sums round otherwise than one's.
 
     Raises:
         ConfigError: several processes cannot do what the effort asks.
@@ -85,9 +85,8 @@ def finetune(
     _keep_only_own(checkpoints, _identity(rows, looked_at, spec, effort, base_model, seed))
     if (checkpoints / "model").is_dir():  # finished, and killed before its caller knew
         return _tidy(checkpoints)
-    several = launch is not None and launch.world > 1
     try:
-        if launch is not None and several:
+        if launch.world > 1:
             distributed.train(
                 launch,
                 rows,
@@ -101,34 +100,16 @@ def finetune(
                 threads=threads,
             )
             return checkpoints / "model"
-        with hush():
-            return _train(rows, looked_at, spec, effort, base_model, seed, checkpoints, log, progress)
+        return train_here(rows, looked_at, spec, effort, base_model, seed, checkpoints, log, progress)
     except BaseException:
-        last_complete(
-            checkpoints, _whole(effort, launch.world if launch else 1)
-        )  # half of a checkpoint would only fill a disk that may be full
+        # half of a checkpoint would only fill a disk that may be full
+        last_complete(checkpoints, _whole(effort, launch.world))
         shutil.rmtree(checkpoints / "new-model", ignore_errors=True)
         raise
 
 
-def train_rank(
-    rows: DataFrame,
-    spec: TaskSpec,
-    effort: Effort,
-    *,
-    base_model: Path,
-    seed: int,
-    checkpoints: Path,
-    log: Log | None,
-    progress: bool,
-    world: int,
-) -> None:
-    """The share of one process of `world`, as `training.distributed` starts it; arguments as in `finetune`."""
-    with hush():
-        _train(rows, None, spec, effort, base_model, seed, checkpoints, log, progress, world)
-
-
-def _train(
+@hush()
+def train_here(
     rows: DataFrame,
     looked_at: DataFrame | None,
     spec: TaskSpec,
@@ -140,6 +121,7 @@ def _train(
     progress: bool,
     world: int = 1,
 ) -> Path:
+    """`finetune` in this process, which is one of `world`; only the first of them writes the model."""
     import torch
     from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments, set_seed
 

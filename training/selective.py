@@ -74,10 +74,7 @@ def choose_threshold(confidence: NDArray[Any], right: NDArray[Any], policy: Revi
     """
     if not len(confidence):
         raise ValueError("expected at least one row to choose a threshold on; found none")
-    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
-    ranked, wrong = np.asarray(confidence, dtype=np.float64)[order], np.cumsum(~np.asarray(right, dtype=bool)[order])
-    # a threshold keeps all rows of a tie or none: the places where one may stand
-    ends = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    ranked, wrong, ends = _ranked(confidence, right)
     looks = max(1, int(np.ceil(np.log2(len(ends) + 1)))) + 1
 
     def look(place: int) -> Threshold:
@@ -115,12 +112,23 @@ def risk_coverage(confidence: NDArray[Any], right: NDArray[Any]) -> Curve:
         confidence: [n], n > 0.
         right: bool [n].
     """
-    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
-    ranked, wrong = np.asarray(confidence, dtype=np.float64)[order], np.cumsum(~np.asarray(right, dtype=bool)[order])
-    ends = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    ranked, wrong, ends = _ranked(confidence, right)
     kept = ends + 1
     risk = wrong[ends] / kept
     return Curve(kept / len(ranked), risk, float(np.sum(risk * np.diff(kept, prepend=0)) / len(ranked)))
+
+
+def _ranked(
+    confidence: NDArray[Any], right: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Confidences from the greatest down [n], errors until each [n], and the places where a threshold may stand.
+
+    A threshold keeps all rows of a tie or none.
+    """
+    given = np.asarray(confidence, dtype=np.float64)
+    order = np.argsort(-given, kind="stable")
+    ranked, wrong = given[order], np.cumsum(~np.asarray(right, dtype=bool)[order])
+    return ranked, wrong, np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
 
 
 def report(threshold: Threshold, confidence: NDArray[Any], right: NDArray[Any], policy: ReviewPolicy) -> dict[str, Any]:

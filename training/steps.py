@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from training.card import card
 from training.contest import hold_contest
 from training.data import load, split, summary
 from training.distributed import Launch
-from training.evaluate import Evaluation, draw_calibration, draw_confusion, write_reference
+from training.evaluate import Evaluation, class_indices, draw_calibration, draw_confusion, write_reference
 from training.evaluate import evaluate as evaluate_scores
 from training.evidence import digests, holdout_sha256, write_evidence
 from training.feedback import FEEDBACK
@@ -51,7 +51,7 @@ from undertone.model_folder import (
 )
 from undertone.records import utc
 from undertone.registry import ModelVersion
-from undertone.tasks import TaskSpec, get_task
+from undertone.tasks import get_task
 from undertone.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def calibrate(work: Work, scores: Path) -> float:
     if work.settled.is_file():
         return ModelCardData.read(work.model).temperature
     spec = get_task(work.request.task)
-    truth = _indices(_capped(work, "validation")["label"].tolist(), spec)
+    truth = class_indices(_capped(work, "validation")["label"], spec)
     temperature = fit_temperature(np.load(scores)["validation_logits"], truth)
     ModelCardData.read(work.model).model_copy(update={"temperature": temperature}).write(work.model)
     return temperature
@@ -185,7 +185,7 @@ def evaluate(workspace: Workspace, work: Work, scores: Path, run_id: str) -> Eva
     shutil.rmtree(_evidence(work))  # what an interrupted training left
     folder = _evidence(work)
     draw_confusion(evaluation, spec, folder / "confusion.png")
-    draw_calibration(probabilities, _indices(frame["label"].tolist(), spec), folder / "calibration.png")
+    draw_calibration(probabilities, class_indices(frame["label"], spec), folder / "calibration.png")
     track.log_evaluation(workspace.registry, run_id, evaluation, folder)
     return evaluation
 
@@ -196,7 +196,7 @@ def join(workspace: Workspace, work: Work, scores: Path, run_id: str) -> None:
         return
     spec = get_task(work.request.task)
     validation, holdout = (
-        Answers(frame, _indices(frame["label"].tolist(), spec), _probabilities(work, scores, part))
+        Answers(frame, class_indices(frame["label"], spec), _probabilities(work, scores, part))
         for part, frame in ((part, _capped(work, part)) for part in _UNSEEN)
     )
     metrics = settle(workspace, spec, work.model, validation, holdout, _evidence(work))
@@ -390,7 +390,7 @@ def _faster_engine(workspace: Workspace, work: Work, exact: Scores) -> tuple[Eng
 
 
 def _fidelity(work: Work, part: str, engine: str, logits: NDArray[Any], exact: NDArray[Any]) -> Fidelity:
-    truth = _indices(_capped(work, part)["label"].tolist(), get_task(work.request.task))
+    truth = class_indices(_capped(work, part)["label"], get_task(work.request.task))
     return compare_engines(engine, logits, exact, truth)
 
 
@@ -471,8 +471,3 @@ def _unseen(work: Work, scores: Path) -> tuple[DataFrame, Scores]:
         embeddings=np.concatenate([arrays[f"{part}_embeddings"] for part in _UNSEEN]),
         truncated=np.zeros(len(frame), dtype=np.bool_),
     )
-
-
-def _indices(labels: Sequence[str], spec: TaskSpec) -> NDArray[np.int64]:
-    index = spec.label_index()
-    return np.array([index[label] for label in labels], dtype=np.int64)

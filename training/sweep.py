@@ -84,7 +84,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One process at work on a study: its data, its folder and the parent run of all trials."""
+    """One process at work on a study: its data, the parent run of all trials, its folder, and how many rows train."""
 
     workspace: Workspace
     plan: Plan
@@ -92,6 +92,7 @@ class Sweep:
     work: Work
     run_id: str
     folder: Path
+    rows: int
 
     def overrides(self, drawn: dict[str, Any]) -> dict[str, Any]:
         """The hyperparameters of a trial, to give `retrain`: then it trains what the trial trained.
@@ -104,8 +105,7 @@ class Sweep:
 
     def passes(self, effort: Effort) -> int:
         """Passes over the training rows."""
-        rows = len(self.work.rows_of("train"))
-        return effort.passes(min(rows, effort.max_train_rows or rows))
+        return effort.passes(min(self.rows, effort.max_train_rows or self.rows))
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def opened(workspace: Workspace, plan: Plan) -> Iterator[Sweep]:
             studies.revive(study, lambda process: _alive(root / process), lost)
             _sweep_out(root)
         with _status(registry, study, run_id):
-            yield Sweep(workspace, plan, study, work, run_id, folder)
+            yield Sweep(workspace, plan, study, work, run_id, folder, rows=len(work.rows_of("train")))
 
 
 def one_more(sweep: Sweep) -> FrozenTrial | None:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from training import study as studies
-from training.draw import _BLUE, _GREY, _RED, _calm, _figure, _save
+from training.draw import BLUE, GREY, RED, calm, new_figure, save_png
 from training.study import ERROR, RUN, SECONDS
 from training.sweep import Sweep, best
 
@@ -69,36 +69,36 @@ def draw_history(study: Study, path: Path) -> Path:
     """Draw every trial's macro-F1 as PNG, in the order of their numbers, and the best so far."""
     complete = [trial for trial in studies.ended(study) if trial.state.name == "COMPLETE"]
     pruned = [trial for trial in studies.ended(study) if trial.state.name == "PRUNED" and trial.intermediate_values]
-    figure = _figure((6.4, 3.8))
+    figure = new_figure((6.4, 3.8))
     axes = figure.add_subplot()
     numbers, scores = [trial.number for trial in complete], [trial.value or 0.0 for trial in complete]
     so_far = [max(scores[: end + 1]) for end in range(len(scores))]
-    axes.step(numbers, so_far, where="post", color=_GREY, label="best so far")
-    axes.scatter(numbers, scores, color=_BLUE, label="complete", zorder=3)
+    axes.step(numbers, so_far, where="post", color=GREY, label="best so far")
+    axes.scatter(numbers, scores, color=BLUE, label="complete", zorder=3)
     if pruned:
         last = [trial.intermediate_values[max(trial.intermediate_values)] for trial in pruned]
-        axes.scatter([trial.number for trial in pruned], last, color=_RED, marker="x", label="pruned, its last score")
+        axes.scatter([trial.number for trial in pruned], last, color=RED, marker="x", label="pruned, its last score")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("trial")
     axes.set_ylabel("macro-F1 on validation")
     axes.set_title(f"{study.study_name}: best {max(scores):.4f}", loc="left")
     axes.legend(frameon=False)
-    _calm(axes)
-    return _save(figure, path)
+    calm(axes)
+    return save_png(figure, path)
 
 
 def draw_importances(weights: dict[str, float], path: Path) -> Path:
     """Draw the shares of `importances` as PNG."""
     names = list(reversed(weights))
-    figure = _figure((6.4, 1.2 + 0.4 * len(names)))
+    figure = new_figure((6.4, 1.2 + 0.4 * len(names)))
     axes = figure.add_subplot()
-    axes.barh(names, [weights[name] for name in names], color=_BLUE)
+    axes.barh(names, [weights[name] for name in names], color=BLUE)
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the differences between trials that it explains")
     axes.set_title("What mattered, in this space and these trials", loc="left")
-    _calm(axes)
+    calm(axes)
     axes.grid(visible=False)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:

@@ -14,13 +14,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training import failures
+from training import failures, sources
+from training.base_model import located
 from training.effort import Effort, get_effort
 from undertone.records import utc
+from undertone.settings import Settings
+from undertone.tasks import get_task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -62,6 +65,42 @@ class Request:
             ConfigError: there is no such effort or hyperparameter, or a value is out of its range.
         """
         return get_effort(self.effort).having(self.overrides)
+
+
+def asked(
+    settings: Settings,
+    task: str,
+    *,
+    source: str = "",
+    effort: str,
+    seed: int | None = None,
+    now: datetime | None = None,
+    trainer: str = "",
+    base_model: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Request:
+    """What was asked for, with the task's and the settings' own in place of what was not said, and paths absolute.
+
+    Args:
+        settings: seed and actor.
+        task: its name.
+        more: other fields of `Request`, as they are.
+
+    Raises:
+        ConfigError: there is no such task, effort or hyperparameter, or a value is out of its range.
+    """
+    return Request(
+        task=task,
+        source=sources.located(source or get_task(task).source),
+        effort=effort,
+        seed=settings.seed if seed is None else seed,
+        now=now or datetime.now(UTC),
+        trainer=trainer or settings.actor,
+        base_model=located(base_model) if base_model else None,
+        overrides=get_effort(effort).chosen(overrides or {}),
+        **more,
+    )
 
 
 @dataclass(frozen=True, slots=True)

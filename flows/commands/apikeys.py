@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.options import Json
+
 app = typer.Typer(help="API keys of programs that call the serving worker: create, list, revoke.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="whose key: a program, a team", metavar="NAME")]
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 
 @app.command()

@@ -6,14 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.tasks import Task
+from flows.commands.options import Json, Task
 
 app = typer.Typer(
     help="What the drift watches saw and decided: show, calibrate, retrain, examples.", no_args_is_help=True
 )
 
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 #: Rows of the ledger that `show` shows.
 KINDS = ("drift", "retrain", "calibrated", "audit_drawn", "audit", "labels_asked", "retrain_asked")

@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.tasks import Task
+from flows.commands.options import Json, Task
 
 app = typer.Typer(help="Labels given by people: add, show.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 
 @app.command()

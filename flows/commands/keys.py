@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.options import Json
+
 app = typer.Typer(help="People's keys: new, trust, list, revoke.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="whose key", metavar="NAME")]
 Reason = Annotated[str, typer.Option(help="why; kept in the ledger")]
 Role = Annotated[str, typer.Option(help="approver, or trainer (trains, never approves)")]
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 
 @app.command()

@@ -6,13 +6,9 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.tasks import Task
+from flows.commands.options import Json, LabelColumn, Task, TextColumn
 
 app = typer.Typer(help="Labels of training rows: check, apply.", no_args_is_help=True)
-
-TextColumn = Annotated[str | None, typer.Option(help="column with the message")]
-LabelColumn = Annotated[str | None, typer.Option(help="column with the label")]
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 
 @app.command()

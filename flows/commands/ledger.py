@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Every decision, hash-chained: show, at, verify, export, reconcile.", no_args_is_help=True)
+from flows.commands.options import Json
 
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+app = typer.Typer(help="Every decision, hash-chained: show, at, verify, export, reconcile.", no_args_is_help=True)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.tasks import Task
+from flows.commands.options import Json, Task
 
 app = typer.Typer(
     help="Registered versions: list, show, compare, approve, reject, rollback, freeze, unfreeze, evidence, reproduce;"
@@ -17,7 +17,6 @@ app = typer.Typer(
 Version = Annotated[int, typer.Argument(help="number of the model version", metavar="VERSION")]
 Reason = Annotated[str, typer.Option(help="why; kept in the ledger")]
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 
 @app.command("list")

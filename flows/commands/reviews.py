@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.tasks import Task
+from flows.commands.options import Json, Task
 
 app = typer.Typer(
     help="Messages for people to label: next, label, skip, show, pick, export, import.", no_args_is_help=True
@@ -15,7 +15,6 @@ app = typer.Typer(
 
 Item = Annotated[int, typer.Argument(help="number of the item, as `next` shows it", metavar="ITEM")]
 Reviewer = Annotated[str, typer.Option(help="who labels; default: the settings' actor", metavar="NAME")]
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 
 
 @app.command(name="next")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-app = typer.Typer(help="Tasks: list, show. A file adds one: docs/how-to/add-a-task.md.", no_args_is_help=True)
+from flows.commands.options import Json, Task
 
-#: The argument of every command that is about one task.
-Task = Annotated[str, typer.Argument(help="name of a task, as `undertone tasks list` shows them", metavar="TASK")]
-Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+app = typer.Typer(help="Tasks: list, show. A file adds one: docs/how-to/add-a-task.md.", no_args_is_help=True)
 
 
 @app.command("list")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.models import Json, Now, Reason, Version, act, tell
-from flows.commands.tasks import Task
+from flows.commands.models import Now, Reason, Version, act, tell
+from flows.commands.options import Json, Task
 
 app = typer.Typer()
 

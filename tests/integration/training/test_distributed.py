@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from training.distributed import JOB, Launch
+from training.distributed import ALONE, JOB, Launch
 from training.effort import Effort
 from training.finetune import finetune, last_complete
 from undertone.errors import ConfigError, TrainingError
@@ -33,7 +33,7 @@ def rows() -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def train(rows: pd.DataFrame, base: Path, checkpoints: Path, launch: Launch | None, log=None) -> dict[str, np.ndarray]:
+def train(rows: pd.DataFrame, base: Path, checkpoints: Path, launch: Launch, log=None) -> dict[str, np.ndarray]:
     folder = finetune(
         rows,
         rows[:8],
@@ -52,7 +52,7 @@ def train(rows: pd.DataFrame, base: Path, checkpoints: Path, launch: Launch | No
 
 def test_two_processes_take_the_steps_of_one_and_go_on_after_an_end(rows, tiny_base_model, tmp_path):
     alone: dict[int, float] = {}
-    expected = train(rows, tiny_base_model, tmp_path / "one", None, lambda values, step: keep(alone, values, step))
+    expected = train(rows, tiny_base_model, tmp_path / "one", ALONE, lambda values, step: keep(alone, values, step))
 
     class StoppedError(Exception):
         pass

@@ -11,12 +11,12 @@ from monitoring.two_sample import (
     cross_fit,
     cross_fit_texts,
     distance_test,
-    holm,
     mmd_test,
     psi,
     rise_test,
     shares_test,
 )
+from undertone.multiplicity import holm
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
