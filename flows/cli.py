@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import apikeys, drift, feedback, keys, labels, ledger, models, reviews, tasks, trials
+from flows.commands import apikeys, drift, feedback, insights, keys, labels, ledger, models, reviews, tasks, trials
 from flows.commands.options import Json, LabelColumn, Task, TextColumn
 
 DRIFT_FOUND = 3
@@ -35,6 +35,7 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(reviews.app, name="reviews")
 app.add_typer(labels.app, name="labels")
+app.add_typer(insights.app, name="insights")
 
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
 Effort = Annotated[str, typer.Option(help="smoke (about a minute), standard or thorough")]

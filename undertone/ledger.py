@@ -53,6 +53,7 @@ KINDS = {
     "retrain_asked": "a person asked for a retrain whatever the cadence says",
     "alert": "people were told of an incident",
     "resolved": "people were told that an incident is over",
+    "erased": "everything of one customer was erased, or texts past their retention were",
 }
 
 #: Rows that say which version of a task is the champion.

@@ -13,8 +13,9 @@ Level = Literal["none", "warn", "act", "severe"]
 LEVELS: tuple[Level, ...] = ("none", "warn", "act", "severe")
 #: Verdicts that say that something drifted: each buys an audit.
 WARNINGS = LEVELS[1:]
-#: Where a label came from: given unasked, from a random audit, from the queue of unsure answers, from a file.
-Origin = Literal["person", "audit", "review", "import"]
+#: Where a label came from: given unasked, from a random audit, from the queue of useful answers, from labelling one of
+#: these again, from a file.
+Origin = Literal["person", "audit", "review", "second", "import"]
 
 
 def utc(moment: datetime) -> datetime:
@@ -85,7 +86,7 @@ class Feedback:
     """A label given by a person (or an upstream system) for a scored message.
 
     ``suggested``: the labeller saw the model's own answer first, so the label is no independent evidence: it is kept
-    out of audits, and its share of a training is capped.
+    out of audits, and its share of a training is capped. ``guideline``: version of the labelling guideline it follows.
     """
 
     message_id: str
@@ -95,6 +96,7 @@ class Feedback:
     labelled_at: datetime
     origin: Origin = "person"
     suggested: bool = False
+    guideline: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

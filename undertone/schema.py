@@ -65,6 +65,10 @@ messages = Table(
     Column("final_reason", String(REASON_CHARS)),
     Column("final_probability", Float),
     Column("needs_review", Boolean, doc="the final sentiment is too unsure; null: no limit was known"),
+    Column("stored_at", UtcDateTime, doc="when it was written here, and so could be seen; null: before 0006"),
+    Column("text_removed_at", UtcDateTime, doc="when retention emptied text, customer and embeddings; null: never"),
+    Index("messages_by_customer", "customer_id"),
+    Index("messages_by_receipt", "received_at"),
 )
 
 predictions = Table(
@@ -96,6 +100,7 @@ feedback = Table(
     Column("labelled_at", UtcDateTime, nullable=False),
     Column("origin", String(20), nullable=False, server_default="person"),
     Column("suggested", Boolean, nullable=False, server_default=false(), doc="began as the model's own answer"),
+    Column("guideline", String(40), doc="version of the labelling guideline; null: none was named"),
     UniqueConstraint("message_id", "task", "labeller", name="feedback_once"),
 )
 
@@ -106,7 +111,12 @@ reviews = Table(
     Column("task", String(100), nullable=False),
     Column("message_id", String(200), nullable=False),
     Column("batch", String(100), nullable=False, doc="the draw it belongs to, such as audit-3-2026-10-05"),
-    Column("kind", String(20), nullable=False, doc="audit: drawn at random; review: picked because it is useful"),
+    Column(
+        "kind",
+        String(20),
+        nullable=False,
+        doc="audit: drawn at random; review: picked because it is useful; second: labelled before, by another person",
+    ),
     Column("stratum", String(100), doc="the segment it was drawn from; null: none"),
     Column("weight", Float, nullable=False, doc="messages of its window that it stands for"),
     Column("model_version", Integer, nullable=False, doc="the version whose answer is judged"),
@@ -117,6 +127,10 @@ reviews = Table(
     Column("held_until", UtcDateTime, doc="until then it is in hand of `reviewer`"),
     Column("label", String(100)),
     Column("labelled_at", UtcDateTime),
+    Column("reason", String(40), doc="why it was picked: random, unsure, diverse, disagreement or drift"),
+    Column("priority", Float, doc="the lower, the sooner within its kind; null: in the order of the draw"),
+    Column("guideline", String(40), doc="version of the labelling guideline that the label follows"),
+    Column("second_of", Integer, doc="the item that this one has labelled again; null: none"),
     UniqueConstraint("message_id", "task", "batch", name="review_once"),
     Index("reviews_by_state", "task", "state", "kind"),
 )
@@ -153,3 +167,43 @@ trial_figures = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("figures", JSON, nullable=False),
 )
+
+confusions = Table(
+    "confusions",
+    metadata,
+    Column("task", String(100), primary_key=True),
+    Column("model_version", Integer, primary_key=True, autoincrement=False),
+    Column("label", String(100), primary_key=True, doc="the true one, on the holdout"),
+    Column("predicted", String(100), primary_key=True),
+    Column("rows", Integer, nullable=False),
+)
+
+surveys = Table(
+    "surveys",
+    metadata,
+    Column("id", String(200), primary_key=True, doc="of the answer, with the survey tool's name before it"),
+    Column("kind", String(10), nullable=False, doc="nps (0 to 10) or csat (1 to 5)"),
+    Column("score", Float, nullable=False),
+    Column("customer_id", String(200)),
+    Column("segment", String(100)),
+    Column("channel", String(100)),
+    Column("answered_at", UtcDateTime, nullable=False),
+    Column("origin", String(40), nullable=False, doc="the tool or file that it came from"),
+    Index("surveys_by_customer", "customer_id"),
+    Index("surveys_by_time", "answered_at"),
+)
+
+insight_alerts = Table(
+    "insight_alerts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("series", String(400), nullable=False, doc="task, label and what it was cut by"),
+    Column("period", UtcDateTime, nullable=False, doc="start of the period that changed"),
+    Column("found_at", UtcDateTime, nullable=False),
+    Column("detail", JSON, nullable=False, doc="the figures, as `insights.changes` gives them"),
+    Column("told_at", UtcDateTime, doc="when people were told; null: not yet"),
+    UniqueConstraint("series", "period", name="insight_alert_once"),
+)
+
+#: One row: which definition of the views of `undertone.views` the database has.
+views_state = Table("views_state", metadata, Column("digest", String(64), primary_key=True))

@@ -126,6 +126,22 @@ class Settings(BaseSettings):
         1.0, ge=0, le=1, description="share of messages whose embedding is stored; the watch looks at 5,000 a window"
     )
 
+    # people who label
+    guideline: str = Field(
+        "1", max_length=40, description="version of your labelling guideline; it goes with every label given meanwhile"
+    )
+    second_share: float = Field(
+        0.1, ge=0, le=1, description="share of the review queue that a second person labels, for their agreement"
+    )
+
+    # privacy
+    retention_days: float = Field(
+        0.0, ge=0, description="days after which texts, customer ids and embeddings are removed; 0: never"
+    )
+    mask_personal_data: tuple[Literal["email", "phone", "card"], ...] = Field(
+        (), description="what is replaced in texts before a model reads them and anything is stored"
+    )
+
     # training
     seed: int = 7
     gate: dict[str, dict[str, Any]] = Field(

@@ -34,6 +34,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from undertone import views
 from undertone.errors import StoreError
 from undertone.records import Feedback, ScoredMessage, utc
 from undertone.schema import REASON_CHARS, feedback, leases, messages, predictions
@@ -76,6 +77,7 @@ class Store:
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            views.refresh(connection)
 
     def _make_folder(self, folder: Path) -> None:
         try:
@@ -142,7 +144,8 @@ class Store:
         if not scored:
             return 0
         # in one order everywhere: two workers that write the same messages queue, they do not deadlock
-        inserts = sorted((_message_row(item) for item in scored), key=itemgetter("id"))
+        stored_at = datetime.now(UTC)
+        inserts = sorted((_message_row(item) | {"stored_at": stored_at} for item in scored), key=itemgetter("id"))
         answers = [row for item in scored for row in _prediction_rows(item)]
         with self.transaction() as connection:
             new = _insert_new(connection, messages, inserts)
@@ -389,6 +392,7 @@ def write_feedback(connection: Connection, labels: Sequence[Feedback]) -> int:
             "labelled_at": item.labelled_at,
             "origin": item.origin,
             "suggested": item.suggested,
+            "guideline": item.guideline,
         }
         for item in last.values()
     ]
