@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.labels import as_csv, inert_row
 from flows.reproduce import find_version
 from flows.terminal import table
 from training.compare_page import page
@@ -23,6 +22,7 @@ from training.data import Splits, load
 from training.draw import draw_reliability
 from training.evaluate import class_indices
 from training.seen import seen, splits_of
+from undertone.csv_cells import as_csv, inert_row
 from undertone.engine import Engine
 from undertone.errors import ConfigError, DataError
 from undertone.tasks import TaskSpec, get_task

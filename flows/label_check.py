@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flows.comparing import score, short
-from flows.labels import as_csv, inert_row, read_csv
+from flows.labels import read_csv
 from flows.reproduce import find_version
 from flows.terminal import table
 from training import base_model, sources
@@ -25,6 +25,7 @@ from training.frozen import embed
 from training.label_errors import Suspects, out_of_fold, pairs, suspect
 from training.repairs import known_labels, row_id, text_key
 from training.seen import seen, splits_of
+from undertone.csv_cells import as_csv, inert_row
 from undertone.engine import Engine
 from undertone.errors import ConfigError, DataError
 from undertone.tasks import TaskSpec, get_task

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pandas as pd
 
+from undertone.csv_cells import as_csv, inert_row
 from undertone.errors import DataError
 from undertone.records import Feedback, utc
 from undertone.reviews import GivenLabel, Reviews
@@ -22,9 +21,6 @@ Format = Literal["csv", "label-studio"]
 
 #: Columns of an exported queue; labellers fill in `label`, and `reviewer` if they like.
 COLUMNS = ("review_id", "text", "channel", "segment", "sent_at", "label", "reviewer")
-
-#: Cells that begin so are run as a formula by spreadsheets (https://owasp.org/www-community/attacks/CSV_Injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def add_file(task: str, path: str, workspace: Workspace | None = None) -> dict[str, Any]:
@@ -200,22 +196,3 @@ def _number(value: str, path: str) -> int:
         return int(value)
     except ValueError as error:
         raise DataError("numbers in the column review_id", repr(value), f"mend {path}") from error
-
-
-def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """`rows` as the content of a CSV file: what has no column is left out, what is missing is empty."""
-    made = io.StringIO(newline="")
-    writer = csv.DictWriter(made, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return made.getvalue()
-
-
-def inert_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`row` with every text `inert`."""
-    return {name: inert(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
-
-
-def inert(value: str | None) -> str:
-    """`value` as a cell that a spreadsheet shows and does not run."""
-    return f"'{value}" if value and value.startswith(FORMULA) else value or ""
