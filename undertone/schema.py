@@ -127,6 +127,7 @@ reviews = Table(
     Column("held_until", UtcDateTime, doc="until then it is in hand of `reviewer`"),
     Column("label", String(100)),
     Column("labelled_at", UtcDateTime),
+    Column("closed_at", UtcDateTime, doc="when `reviewer` labelled or skipped it here; null: open, or from a file"),
     Column("reason", String(40), doc="why it was picked: random, unsure, diverse, disagreement or drift"),
     Column("priority", Float, doc="the lower, the sooner within its kind; null: in the order of the draw"),
     Column("guideline", String(40), doc="version of the labelling guideline that the label follows"),

@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.create_index("messages_by_customer", "messages", ["customer_id"])
     op.create_index("messages_by_receipt", "messages", ["received_at"])
     op.add_column("feedback", sa.Column("guideline", sa.String(40)))
+    op.add_column("reviews", sa.Column("closed_at", UtcDateTime))
     op.add_column("reviews", sa.Column("reason", sa.String(40)))
     op.add_column("reviews", sa.Column("priority", sa.Float))
     op.add_column("reviews", sa.Column("guideline", sa.String(40)))
