@@ -10,6 +10,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
+from training import other_files
 from training import repairs as mend
 from training.columns import COLUMNS
 from training.feedback import FEEDBACK, FeedbackPolicy, beyond_cap, is_aged, newest_feedback, weigh
@@ -82,7 +83,8 @@ def load(
         source: ``sample[:WEEKS]`` (synthetic), ``hf:NAME[:CONFIG][@REVISION]``, ``feedback`` (labels in `store`), a
             CSV, TSV, JSONL or Parquet file, or a folder of such files with train, val and test in their names; several
             joined by ``+``, where train.csv and val.csv are splits as in a folder. Feedback wins over other rows with
-            the same text (`split`).
+            the same text (`split`). Training files beside the one reported on stay where they help
+            (`training.other_files`).
         text_column: column with the message, where it has no usual name.
         label_column: column with the label, likewise.
         until: labels that people gave after this moment are left out, and messages sent at or after it.
@@ -117,6 +119,7 @@ def load(
     frame["message_id"] = frame["message_id"].where(frame["own_id"], frame["text"].map(row_id))
     frame = mend.drop_repeated_ids(frame, repairs)
     frame = mend.share_named_splits(frame)
+    frame = other_files.leave_out(frame, repairs)
     frame = mend.prefer_independent(frame, repairs)
     frame = mend.drop_duplicates(frame, repairs)
     require_classes(frame, spec, spec.min_rows_per_class, source)

@@ -32,6 +32,13 @@ def split_named(name: str) -> str | None:
     return next((split for word in words for split, known in _SPLITS.items() if word in known), None)
 
 
+def without_split(name: str) -> str:
+    """What is left of a file's name without the word that tells its split: nothing of ``train``, ``isarcasm`` of
+    ``isarcasm_train``."""
+    known = {word for words in _SPLITS.values() for word in words}
+    return "-".join(word for word in re.split(r"[^a-z0-9]+", name.lower()) if word and word not in known)
+
+
 def read_folder(folder: Path) -> tuple[list[tuple[str | None, Path]], list[Path]]:
     """Files of `folder` with their splits, in order of name, and the data files whose names tell no split.
 

@@ -33,6 +33,7 @@ MEANINGS = {
     "frozen": "feedback on a message of the frozen holdout; left out, the holdout keeps its label",
     "aged": "feedback that is too old for the recent holdout; left out of it, and never learned from",
     "suggested": "with a label that the model suggested; left out: not in a holdout, and capped in training",
+    "other_labels": "of another file with other labels: a probe does worse on the reported file with them; left out",
     "conflict": "with the same text but different labels; all left out",
     "duplicate": "with a text that stands there already; left out",
     "leak": "with (nearly) the text of a holdout or validation row; left out of the split that learns",
