@@ -23,6 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
 )
+from sqlalchemy import text as sql_text
 
 metadata = MetaData()
 
@@ -68,7 +69,13 @@ messages = Table(
     Column("stored_at", UtcDateTime, doc="when it was written here, and so could be seen; null: before 0006"),
     Column("text_removed_at", UtcDateTime, doc="when retention emptied text, customer and embeddings; null: never"),
     Index("messages_by_customer", "customer_id"),
-    Index("messages_by_receipt", "received_at"),
+    # what retention has yet to look at, and only that: it stays small however many rows are done
+    Index(
+        "messages_with_text",
+        "received_at",
+        sqlite_where=sql_text("text_removed_at is null"),
+        postgresql_where=sql_text("text_removed_at is null"),
+    ),
 )
 
 predictions = Table(
@@ -204,6 +211,15 @@ insight_alerts = Table(
     Column("detail", JSON, nullable=False, doc="the figures, as `insights.changes` gives them"),
     Column("told_at", UtcDateTime, doc="when people were told; null: not yet"),
     UniqueConstraint("series", "period", name="insight_alert_once"),
+)
+
+#: Customers who were erased, by a salted hash: what they sent before comes back by no spool, topic or retry.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("customer_hash", String(64), primary_key=True, doc="HMAC-SHA-256 of the customer id under `salt`"),
+    Column("salt", String(64), nullable=False, doc="the same in every row of a store"),
+    Column("erased_at", UtcDateTime, nullable=False),
 )
 
 #: One row: which definition of the views of `undertone.views` the database has.

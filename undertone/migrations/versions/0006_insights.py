@@ -13,7 +13,13 @@ def upgrade() -> None:
     op.add_column("messages", sa.Column("stored_at", UtcDateTime))
     op.add_column("messages", sa.Column("text_removed_at", UtcDateTime))
     op.create_index("messages_by_customer", "messages", ["customer_id"])
-    op.create_index("messages_by_receipt", "messages", ["received_at"])
+    op.create_index(
+        "messages_with_text",
+        "messages",
+        ["received_at"],
+        sqlite_where=sa.text("text_removed_at is null"),
+        postgresql_where=sa.text("text_removed_at is null"),
+    )
     op.add_column("feedback", sa.Column("guideline", sa.String(40)))
     op.add_column("reviews", sa.Column("closed_at", UtcDateTime))
     op.add_column("reviews", sa.Column("reason", sa.String(40)))
@@ -50,5 +56,11 @@ def upgrade() -> None:
         sa.Column("detail", sa.JSON, nullable=False),
         sa.Column("told_at", UtcDateTime),
         sa.UniqueConstraint("series", "period", name="insight_alert_once"),
+    )
+    op.create_table(
+        "erasures",
+        sa.Column("customer_hash", sa.String(64), primary_key=True),
+        sa.Column("salt", sa.String(64), nullable=False),
+        sa.Column("erased_at", UtcDateTime, nullable=False),
     )
     op.create_table("views_state", sa.Column("digest", sa.String(64), primary_key=True))
