@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from monitoring.audit import AuditResult, assess, macro_f1
+from monitoring.audit import AuditResult, assess
 from monitoring.windows import Window
+from undertone.audit_figures import macro_f1
 from undertone.reviews import AuditedAnswer
 from undertone.tasks import TaskSpec, get_task
 

@@ -16,17 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.windows import Window
+from undertone.audit_figures import FEWEST, RESAMPLES, counted, resampled, scores
 from undertone.records import LEVELS, WARNINGS, DriftVerdict, LedgerEntry
 from undertone.reviews import AuditedAnswer, Pick
 from undertone.tasks import AuditPolicy, TaskSpec
-
-RESAMPLES = 2_000
-
-#: Strata with fewer audited labels are resampled as one: a resample of one or two rows knows no spread.
-STRATUM_ROWS = 5
-
-#: With fewer labels than this an interval covers everything.
-FEWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +162,19 @@ def assess(
     before = measured(spec, reference)
     if before is None or not kept:
         return None
-    kept.sort(key=lambda answer: (answer.batch, answer.message_id))  # the same numbers in any order of answers
-    cells = np.array([index[answer.label] * len(index) + index[answer.predicted] for answer in kept])
-    weights = np.array([answer.weight for answer in kept])
+    cells, weights, strata = counted(kept, index)
     labels = len(index)
     now = np.bincount(cells, weights, minlength=labels**2)
-    points = _scores(before.ravel(), labels) - _scores(now, labels)
+    points = scores(before.ravel(), labels) - scores(now, labels)
     intervals = np.array([[-1.0, 1.0], [-1.0, 1.0]])
     if len(kept) >= FEWEST:
         random = np.random.default_rng(seed)
-        counted = _resampled(cells, weights, [answer.stratum for answer in kept], labels, random)
+        drawn = resampled(cells, weights, strata, labels, random)
         old = random.multinomial(int(before.sum()), before.ravel() / before.sum(), size=RESAMPLES)
-        intervals = _together(_scores(old, labels) - _scores(counted, labels), spec.audit.level)
+        intervals = _together(scores(old, labels) - scores(drawn, labels), spec.audit.level)
     complete = len(kept) >= wanted
-    accuracy, f1 = (float(value) for value in _scores(now, labels))
-    old_accuracy, old_f1 = (float(value) for value in _scores(before.ravel(), labels))
+    accuracy, f1 = (float(value) for value in scores(now, labels))
+    old_accuracy, old_f1 = (float(value) for value in scores(before.ravel(), labels))
     times = [answer.labelled_at for answer in kept]
     return AuditResult(
         task=spec.name,
@@ -223,15 +214,6 @@ def confusion(truth: NDArray[Any], label: NDArray[Any], labels: int) -> NDArray[
     return counts.reshape(labels, labels).astype(np.float64)
 
 
-def macro_f1(matrix: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean F1 of the labels that occur, of confusion matrices [..., true, predicted]."""
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    total = matrix.sum(axis=-1) + matrix.sum(axis=-2)
-    there = total > 0
-    scores = np.where(there, 2 * hits / np.where(there, total, 1), 0.0)
-    return np.asarray(scores.sum(axis=-1) / np.maximum(there.sum(axis=-1), 1))
-
-
 def _luck(seed: int, identifier: str) -> int:
     data = f"{seed}:{identifier}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
@@ -247,41 +229,6 @@ def _shares(counts: Mapping[str | None, int], wanted: int) -> dict[str | None, i
     for name in by_remainder[: wanted - sum(shares.values())]:
         shares[name] += 1
     return {name: share for name, share in shares.items() if share}
-
-
-def _scores(cells: NDArray[Any], labels: int) -> NDArray[np.float64]:
-    """Accuracy and macro-F1 [..., 2] of flat confusion matrices [..., labels²]."""
-    matrix = cells.reshape(*cells.shape[:-1], labels, labels)
-    accuracy = np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum(axis=(-2, -1))
-    return np.stack([accuracy, macro_f1(matrix)], axis=-1)
-
-
-def _resampled(
-    cells: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    strata: Sequence[str | None],
-    labels: int,
-    random: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Weighted confusion counts [resamples, labels²] of rows drawn anew within their strata."""
-    groups: dict[str | None, list[int]] = defaultdict(list)
-    for row, stratum in enumerate(strata):
-        groups[stratum].append(row)
-    small = [name for name, rows in groups.items() if len(rows) < STRATUM_ROWS]
-    joined = [row for name in small for row in groups.pop(name)]
-    parts = list(groups.values())
-    if len(joined) >= STRATUM_ROWS or not parts:
-        parts.append(joined)
-    else:
-        max(parts, key=len).extend(joined)
-    counted = np.zeros((RESAMPLES, labels**2))
-    for part in parts:
-        rows = len(part)
-        drawn = np.array(part)[random.integers(0, rows, (RESAMPLES, rows - 1))]
-        places = np.arange(RESAMPLES)[:, None] * labels**2 + cells[drawn]
-        sums = np.bincount(places.ravel(), weights[drawn].ravel(), minlength=counted.size)
-        counted += sums.reshape(counted.shape) * (rows / (rows - 1))
-    return counted
 
 
 def _together(drops: NDArray[np.float64], level: float) -> NDArray[np.float64]:

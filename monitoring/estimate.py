@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.audit import macro_f1, measured
+from monitoring.audit import measured
 from monitoring.windows import Window
+from undertone.audit_figures import macro_f1
 from undertone.tasks import TaskSpec
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
-from monitoring.audit import AuditedAnswer, AuditResult, Pick, assess, audit_size, draw, macro_f1, opened
+from monitoring.audit import AuditedAnswer, AuditResult, Pick, assess, audit_size, draw, opened
 from monitoring.windows import Window
+from undertone.audit_figures import macro_f1
 from undertone.records import DriftVerdict, LedgerEntry
 from undertone.tasks import SARCASM, SENTIMENT, AuditPolicy, TaskSpec
 
