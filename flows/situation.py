@@ -155,11 +155,19 @@ def read_trainings(rows: Sequence[LedgerEntry], now: datetime, longest: timedelt
 
 
 def fresh_labels(store: Store, task: str, since: datetime | None, until: datetime) -> int:
-    """Messages that people labelled after `since` and until `until`, without labels that the model suggested."""
+    """Messages that people labelled after `since` and until `until`.
+
+    Labels that the model suggested do not count, nor do those of a second person, from which nothing is learned.
+    """
     query = (
         select(func.count(feedback.c.message_id.distinct()))
         .join(messages, messages.c.id == feedback.c.message_id)
-        .where(feedback.c.task == task, feedback.c.suggested == false(), feedback.c.labelled_at <= utc(until))
+        .where(
+            feedback.c.task == task,
+            feedback.c.suggested == false(),
+            feedback.c.origin != "second",
+            feedback.c.labelled_at <= utc(until),
+        )
     )
     if since is not None:
         query = query.where(feedback.c.labelled_at > utc(since))

@@ -139,8 +139,10 @@ reviews = Table(
     Column("priority", Float, doc="the lower, the sooner within its kind; null: in the order of the draw"),
     Column("guideline", String(40), doc="version of the labelling guideline that the label follows"),
     Column("second_of", Integer, doc="the item that this one has labelled again; null: none"),
+    Column("first_label", String(100), doc="of a labelled second item: the first one's label as it then was"),
     UniqueConstraint("message_id", "task", "batch", name="review_once"),
     Index("reviews_by_state", "task", "state", "kind"),
+    Index("reviews_by_second", "second_of"),
 )
 
 ledger = Table(

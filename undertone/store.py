@@ -373,8 +373,7 @@ class Store:
 def write_feedback(connection: Connection, labels: Sequence[Feedback]) -> int:
     """`Store.add_feedback` within the caller's transaction."""
     last = {(item.message_id, item.task, item.labeller): item for item in labels}
-    if connection.dialect.name == "postgresql":  # as on SQLite, the label that is written later counts
-        connection.execute(text("lock table feedback in share row exclusive mode"))
+    _lock_feedback(connection)
     for item in last.values():
         connection.execute(
             delete(feedback).where(
@@ -400,11 +399,32 @@ def write_feedback(connection: Connection, labels: Sequence[Feedback]) -> int:
     return len(last)
 
 
+def take_feedback_back(connection: Connection, label: Feedback) -> bool:
+    """Remove `label`, if it still is what its labeller says, in the caller's transaction. Gives whether it was."""
+    _lock_feedback(connection)
+    there = delete(feedback).where(
+        feedback.c.message_id == label.message_id,
+        feedback.c.task == label.task,
+        feedback.c.labeller == label.labeller,
+        feedback.c.label == label.label,
+        feedback.c.origin == label.origin,
+    )
+    return connection.execute(there).rowcount > 0
+
+
+def _lock_feedback(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # as on SQLite, the label that is written later counts
+        connection.execute(text("lock table feedback in share row exclusive mode"))
+
+
 def _newest_labels(task: str, until: datetime | None) -> Select[tuple[str, int]]:
-    """For each message that people labelled for `task`, the id of its newest label; None: whenever it was given."""
+    """For each message that people labelled for `task`, the id of its newest label; None: whenever it was given.
+
+    A second person's label in the review queue measures agreement and moves nothing: the first one counts.
+    """
     query = (
         select(feedback.c.message_id, func.max(feedback.c.id).label("id"))
-        .where(feedback.c.task == task)
+        .where(feedback.c.task == task, feedback.c.origin != "second")
         .group_by(feedback.c.message_id)
     )
     return query if until is None else query.where(feedback.c.labelled_at <= until)

@@ -26,6 +26,8 @@ def upgrade() -> None:
     op.add_column("reviews", sa.Column("priority", sa.Float))
     op.add_column("reviews", sa.Column("guideline", sa.String(40)))
     op.add_column("reviews", sa.Column("second_of", sa.Integer))
+    op.add_column("reviews", sa.Column("first_label", sa.String(100)))
+    op.create_index("reviews_by_second", "reviews", ["second_of"])
     op.create_table(
         "confusions",
         sa.Column("task", sa.String(100), primary_key=True),
