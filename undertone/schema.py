@@ -224,5 +224,15 @@ erasures = Table(
     Column("erased_at", UtcDateTime, nullable=False),
 )
 
+stream_positions = Table(
+    "stream_positions",
+    metadata,
+    Column("reader", String(100), primary_key=True, doc="consumer group; its members share one position"),
+    Column("stream", String(500), primary_key=True, doc="a Kinesis stream with its region, or a file"),
+    Column("part", String(200), primary_key=True, doc="a shard; empty: the whole file"),
+    Column("position", String(200), nullable=False, doc="of the last message whose scores are durable"),
+    Column("at", UtcDateTime, nullable=False),
+)
+
 #: One row: which definition of the views of `undertone.views` the database has.
 views_state = Table("views_state", metadata, Column("digest", String(64), primary_key=True))

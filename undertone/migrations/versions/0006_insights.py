@@ -65,4 +65,12 @@ def upgrade() -> None:
         sa.Column("salt", sa.String(64), nullable=False),
         sa.Column("erased_at", UtcDateTime, nullable=False),
     )
+    op.create_table(
+        "stream_positions",
+        sa.Column("reader", sa.String(100), primary_key=True),
+        sa.Column("stream", sa.String(500), primary_key=True),
+        sa.Column("part", sa.String(200), primary_key=True),
+        sa.Column("position", sa.String(200), nullable=False),
+        sa.Column("at", UtcDateTime, nullable=False),
+    )
     op.create_table("views_state", sa.Column("digest", sa.String(64), primary_key=True))
