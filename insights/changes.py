@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from insights.estimate import Estimate
+from insights.counts import Counts, Said, corrections, read_counts
+from insights.difference import Difference, differences, summed
+from insights.estimate import Corrections, Estimate
+from insights.examples import Example, read_examples
 from insights.period import Cut, Period
-from insights.trend import series_name
+from insights.trend import MOST_SERIES, series_name
 from undertone.store import Store
+from undertone.tasks import TaskSpec, get_task
+
+__all__ = ["Change", "Example", "Verdict", "changes"]
 
 Verdict = Literal["changed", "steady", "too_few"]
 
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A message that shows what a figure is about.
-
-    Attributes:
-        text: empty where it was removed by retention.
-        sentiment: the final one; None: no sentiment model served.
-    """
-
-    message_id: str
-    text: str
-    event_at: datetime
-    channel: str | None
-    segment: str | None
-    customer_id: str | None
-    sentiment: str | None
+#: Least difference of a share that counts, in fractions of 1.
+MIN_EFFECT = 0.05
+#: False discovery rate over all series that are looked at together.
+ALPHA = 0.05
+#: Days before the one period up to the other that tell how much shares vary from day to day.
+HISTORY = timedelta(days=28)
+#: Half a band of a difference that is wider says nothing, unless the difference is beyond it.
+WIDEST_HALF = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +43,10 @@ class Change:
         low: lower end of the difference's 95 % band; None with `difference`.
         high: upper end of it; None with `difference`.
         adjusted_p: after Benjamini-Hochberg over all series looked at; None: not tested.
-        dispersion: how many times the variance of single messages the steps before varied; at least 1.
-        examples: messages of `period` that the model gave the label, newest first; only where it changed and texts
-            were asked for.
+        dispersion: how many times the variance of single messages the days before varied; at least 1.
+        lacking: what there is too little of, in words; empty where nothing is.
+        examples: messages that the model gave the label, of `period` where it rose and of `against` where it fell; only
+            where it changed.
     """
 
     task: str
@@ -65,6 +63,7 @@ class Change:
     period: Period
     against: Period
     dispersion: float = 1.0
+    lacking: str = ""
     examples: tuple[Example, ...] = ()
 
     @property
@@ -79,7 +78,11 @@ class Change:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, with message ids and without texts."""
-        raise NotImplementedError
+        values = asdict(self)
+        for name in ("period", "against"):
+            values[name] = {key: _plain(value) for key, value in values[name].items()}
+        values["examples"] = [example.message_id for example in self.examples]
+        return values | {"series": self.series, "name": self.name}
 
 
 def changes(
@@ -89,15 +92,17 @@ def changes(
     *,
     against: Period | None = None,
     cuts: Sequence[Cut] = ("channel", "segment"),
-    min_effect: float = 0.05,
-    alpha: float = 0.05,
+    min_effect: float = MIN_EFFECT,
+    alpha: float = ALPHA,
     examples: int = 5,
 ) -> tuple[Change, ...]:
     """Every label of all messages and of each value of `cuts`: what changed first, by size, then steady, then too few.
 
+    Of a task with two labels the second stands for both.
+
     Args:
         tasks: one task or several; the correction for many series is over all of them.
-        against: what to compare with; None: `period.before()`. Its steps tell how much shares vary.
+        against: what to compare with; None: `period.before()`. The `HISTORY` up to its end tells how much shares vary.
         min_effect: least difference that counts, in fractions of 1.
         alpha: false discovery rate over all series.
         examples: messages to show for each change at most.
@@ -106,4 +111,116 @@ def changes(
         ConfigError: no such task.
         StoreError: the store is out of reach.
     """
-    raise NotImplementedError
+    specs = [get_task(name) for name in ([tasks] if isinstance(tasks, str) else tasks)]
+    against = against or period.before()
+    begins = against.end - HISTORY
+    history = replace(against, start=begins, end=against.start) if begins < against.start else None
+    found: list[_Compared] = []
+    for spec in specs:
+        corrected = corrections(store, spec)
+        wanted = tuple(cut for cut in cuts if getattr(period, cut) is None)
+        parts = [_read(store, spec, one, wanted) for one in (history, against, period)]
+        found += [
+            compared
+            for cut, value in _series(parts[1:], wanted)
+            for compared in _compare(corrected, spec, parts, cut, value)
+        ]
+    told = [
+        _judge(item, p, period, against, min_effect, alpha)
+        for item, p in zip(found, _adjusted([item.difference for item in found]), strict=True)
+    ]
+    told.sort(key=lambda item: (_ORDER[item.verdict], -abs(item.difference or 0.0), -item.after.rows, item.series))
+    return tuple(_shown(store, item, examples) if item.verdict == "changed" else item for item in told)
+
+
+_ORDER: dict[Verdict, int] = {"changed": 0, "steady": 1, "too_few": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """One label of one series before it is judged; `difference` is what lacks where it cannot be told."""
+
+    task: str
+    label: str
+    cut: Cut | None
+    value: str | None
+    before: Estimate
+    after: Estimate
+    difference: Difference | str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A period's counts, in days; None: the period is empty."""
+
+    steps: int
+    counts: Counts
+
+    def said(self, cut: Cut | None, value: str | None) -> list[Said]:
+        """Label counts of one series, by day."""
+        return self.counts.by_step(self.steps, None if cut is None else self.counts.values[cut] == value)
+
+
+def _read(store: Store, spec: TaskSpec, period: Period | None, cuts: Sequence[Cut]) -> _Part:
+    if period is None:
+        return _Part(0, Counts.empty(spec, cuts))
+    days = replace(period, step="day")
+    return _Part(sum(1 for _ in days.steps()), read_counts(store, spec, days, cuts))
+
+
+def _series(parts: Sequence[_Part], cuts: Sequence[Cut]) -> Iterator[tuple[Cut | None, str | None]]:
+    """All messages, then each cut's largest values: those of now first, then those of before."""
+    yield None, None
+    before, now = parts
+    for cut in cuts:
+        values = dict.fromkeys([*now.counts.largest(cut, MOST_SERIES), *before.counts.largest(cut, MOST_SERIES)])
+        yield from ((cut, value) for value in list(values)[:MOST_SERIES])
+
+
+def _compare(
+    corrected: Corrections, spec: TaskSpec, parts: Sequence[_Part], cut: Cut | None, value: str | None
+) -> Iterator[_Compared]:
+    earlier, before, after = (part.said(cut, value) for part in parts)
+    shares = [corrected.estimate(summed(steps, len(spec.labels))) for steps in (before, after)]
+    found = differences(corrected, before, after, earlier)
+    for label in spec.labels if len(spec.labels) > 2 else spec.labels[1:]:  # of two, one says what the other does
+        difference = found if isinstance(found, str) else found[label]
+        yield _Compared(spec.name, label, cut, value, shares[0][label], shares[1][label], difference)
+
+
+def _adjusted(found: Sequence[Difference | str]) -> list[float | None]:
+    """p-values after Benjamini and Hochberg (1995, https://www.jstor.org/stable/2346101) over those that are there."""
+    from scipy.stats import false_discovery_control
+
+    tested = [item.p for item in found if isinstance(item, Difference)]
+    adjusted = iter(false_discovery_control(tested) if tested else ())
+    return [float(next(adjusted)) if isinstance(item, Difference) else None for item in found]
+
+
+def _judge(
+    item: _Compared, p: float | None, period: Period, against: Period, min_effect: float, alpha: float
+) -> Change:
+    told, before, after = item.difference, item.before, item.after
+    of_series = (item.task, item.label, item.cut, item.value, before, after)
+    if isinstance(told, str) or p is None or before.share is None or after.share is None:
+        words = told if isinstance(told, str) else before.lacking or after.lacking
+        return Change(*of_series, None, None, None, p, "too_few", period, against, lacking=words)
+    moved = after.share - before.share
+    low, high = max(-1.0, min(told.low, moved)), min(1.0, max(told.high, moved))
+    verdict: Verdict = "steady"
+    words = ""
+    if p <= alpha and min(abs(moved), abs(told.value)) >= min_effect:
+        verdict = "changed"
+    elif (told.high - told.low) / 2 > WIDEST_HALF:
+        verdict, words = "too_few", f"the difference is known to {50 * (told.high - told.low):.0f} points only"
+    return Change(*of_series, moved, low, high, p, verdict, period, against, dispersion=told.dispersion, lacking=words)
+
+
+def _shown(store: Store, item: Change, most: int) -> Change:
+    period = item.period if (item.difference or 0.0) > 0 else item.against
+    where = {} if item.cut is None else {item.cut: item.value}
+    return replace(item, examples=read_examples(store, item.task, item.label, period, most, where))
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

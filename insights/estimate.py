@@ -1,12 +1,34 @@
-"""The true share of a label, from how often a model says it: corrected for the model's errors, with a 95 % band."""
+"""The true share of a label, from how often a model says it: corrected for the model's errors, with a 95 % band.
+
+A model that takes label i for label j with chance C[i, j] says j with share q = Cᵀ p where p are the true shares; so
+p = (Cᵀ)⁻¹ q: the adjusted count of Rogan and Gladen (1978, https://doi.org/10.1093/oxfordjournals.aje.a112510) and
+Forman (2008, https://doi.org/10.1007/s10618-008-0097-y), for any number of labels. C and q are known from counts alone,
+so both are drawn from their Dirichlet posteriors; the band is the middle 95 % of what the draws come to. A draw that is
+no share is moved to the nearest shares (Duchi and others, 2008, https://doi.org/10.1145/1390156.1390191).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 #: Where the counts of a model's errors come from: audits of what it served, its holdout, either by version, or nowhere.
 ErrorSource = Literal["audit", "holdout", "mixed", "none"]
+
+#: Fewer messages are not estimated.
+MIN_ROWS = 30
+#: A band that is wider says nothing.
+WIDEST = 0.5
+#: Ends of the band.
+BAND = (0.025, 0.975)
+DRAWS = 1_000
+SEED = 7
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +55,131 @@ class Estimate:
     def too_few(self) -> bool:
         """Whether there is too little to tell."""
         return self.share is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ErrorCounts:
+    """What a version took for what: messages by true label (row) and predicted label (column)."""
+
+    version: int
+    source: Literal["audit", "holdout"]
+    counts: NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """Labelled messages."""
+        return int(self.counts.sum())
+
+
+class Corrections:
+    """From what versions of a task's model say to what is true.
+
+    Args:
+        labels: of the task, in its order.
+        errors: by version.
+        draws: of each version's error rates; the same for every estimate, as one model makes them.
+    """
+
+    def __init__(
+        self, labels: Sequence[str], errors: Mapping[int, ErrorCounts], draws: int = DRAWS, seed: int = SEED
+    ) -> None:
+        self.labels = tuple(labels)
+        self.errors = dict(errors)
+        self.draws = draws
+        self.seed = seed
+        self._plain: dict[int, Floats] = {}
+        self._drawn: dict[int, Floats] = {}
+
+    def plain(self, version: int) -> Floats:
+        """The map (label, label) from said to true shares by the error counts as they are."""
+        if version not in self._plain:
+            rates = _prior(len(self.labels)) + self.errors[version].counts
+            self._plain[version] = _inverse(rates / rates.sum(axis=1, keepdims=True))
+        return self._plain[version]
+
+    def drawn(self, version: int) -> Floats:
+        """That map, (draws, label, label), by error rates that the counts allow."""
+        if version not in self._drawn:
+            rng = np.random.default_rng((self.seed, version))
+            rates = _dirichlet(rng, self.errors[version].counts, self.draws)
+            self._drawn[version] = _inverse(rates)
+        return self._drawn[version]
+
+    def lacking(self, said: Mapping[int, NDArray[np.int64]]) -> str:
+        """Why shares of these messages cannot be estimated, before it is tried; empty where they can."""
+        rows = sum(int(counts.sum()) for counts in said.values())
+        if rows < MIN_ROWS:
+            return f"{rows} of {MIN_ROWS} messages"
+        unknown = [version for version, counts in said.items() if counts.any() and version not in self.errors]
+        if unknown:
+            return f"no error counts of version {', '.join(map(str, sorted(unknown)))}"
+        unseen = {
+            label
+            for version, counts in said.items()
+            if counts.any()
+            for label, row in zip(self.labels, self.errors[version].counts, strict=True)
+            if not row.any()
+        }
+        return f"no labelled message of {', '.join(sorted(unseen))}" if unseen else ""
+
+    def estimate(self, said: Mapping[int, NDArray[np.int64]]) -> dict[str, Estimate]:
+        """Each label's share among messages, given how often each version said each label.
+
+        Args:
+            said: counts in the order of `labels`, by version.
+        """
+        total = np.asarray(sum(said.values(), np.zeros(len(self.labels), dtype=np.int64)))
+        rows = int(total.sum())
+        observed = [float(count / rows) if rows else None for count in total]
+        if words := self.lacking(said):
+            return {
+                label: Estimate(rows, seen, None, None, None, words)
+                for label, seen in zip(self.labels, observed, strict=True)
+            }
+        rng = np.random.default_rng((self.seed, rows))
+        point, drawn = np.zeros(len(self.labels)), np.zeros((self.draws, len(self.labels)))
+        for version, counts in said.items():
+            weight = counts.sum() / rows
+            if weight:
+                point += weight * self.plain(version) @ (counts / counts.sum())
+                shares = _dirichlet(rng, counts, self.draws)
+                drawn += weight * np.einsum("dij,dj->di", self.drawn(version), shares)
+        low, high = np.quantile(onto_simplex(drawn), BAND, axis=0)
+        share = np.clip(onto_simplex(point[None])[0], low, high)
+        return {
+            label: _told(rows, observed[i], float(share[i]), float(low[i]), float(high[i]))
+            for i, label in enumerate(self.labels)
+        }
+
+
+def onto_simplex(points: Floats) -> Floats:
+    """The nearest point with entries of at least 0 that sum to 1, for each row of (n, labels)."""
+    ordered = -np.sort(-points, axis=1)
+    excess = np.cumsum(ordered, axis=1) - 1
+    kept = (ordered - excess / np.arange(1, points.shape[1] + 1) > 0).sum(axis=1)
+    shift = excess[np.arange(len(points)), kept - 1] / kept
+    return np.asarray(np.maximum(points - shift[:, None], 0.0))
+
+
+def _told(rows: int, observed: float | None, share: float, low: float, high: float) -> Estimate:
+    if high - low > WIDEST:
+        words = f"a band of {100 * (high - low):.0f} points: more messages, or more labelled ones, make it narrower"
+        return Estimate(rows, observed, None, None, None, words)
+    return Estimate(rows, observed, share, low, high)
+
+
+def _prior(labels: int) -> float:
+    """Pseudo-count of each cell: one message in all for a row, so that rare labels are not drowned (Perks, 1947)."""
+    return 1.0 / labels
+
+
+def _dirichlet(rng: np.random.Generator, counts: NDArray[np.int64], draws: int) -> Floats:
+    """Draws of shares given counts, over the last axis."""
+    drawn = rng.standard_gamma(counts + _prior(counts.shape[-1]), size=(draws, *counts.shape))
+    return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
+
+
+def _inverse(rates: Floats) -> Floats:
+    """From said to true shares, of rates (…, true, said). A model that tells nothing apart gives huge entries."""
+    transposed = np.swapaxes(rates, -1, -2)
+    return np.asarray(np.linalg.inv(transposed + 1e-9 * np.eye(rates.shape[-1])))

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from insights.estimate import ErrorSource, Estimate
+import numpy as np
+from numpy.typing import NDArray
+
+from insights.counts import Counts, corrections, error_source, read_counts
+from insights.estimate import Corrections, ErrorSource, Estimate
 from insights.period import Cut, Period
 from undertone.store import Store
+from undertone.tasks import TaskSpec, get_task
 
 #: Series of one cut at most, the largest ones.
 MOST_SERIES = 12
@@ -73,4 +78,35 @@ def trends(store: Store, task: str, period: Period, cut: Cut | None = None) -> t
         ConfigError: no such task.
         StoreError: the store is out of reach.
     """
-    raise NotImplementedError
+    spec = get_task(task)
+    counts = read_counts(store, spec, period, () if cut is None else (cut,))
+    corrected = corrections(store, spec)
+    whole = [_trend(spec, period, None, None, counts, None, corrected)]
+    if cut is None:
+        return tuple(whole)
+    values = counts.largest(cut, MOST_SERIES)
+    return (
+        *whole,
+        *(_trend(spec, period, cut, value, counts, counts.values[cut] == value, corrected) for value in values),
+    )
+
+
+def _trend(
+    spec: TaskSpec,
+    period: Period,
+    cut: Cut | None,
+    value: str | None,
+    counts: Counts,
+    where: NDArray[np.bool_] | None,
+    corrected: Corrections,
+) -> Trend:
+    steps = tuple(period.steps())
+    said = counts.said(where)
+    source, labelled = error_source(corrected.errors, list(said))
+    points = tuple(
+        TrendPoint(start, end, sum(int(counts.sum()) for counts in of_step.values()), corrected.estimate(of_step))
+        for (start, end), of_step in zip(steps, counts.by_step(len(steps), where), strict=True)
+    )
+    whole = corrected.estimate(said)
+    rows = sum(point.rows for point in points)
+    return Trend(spec.name, spec.labels, period, cut, value, source, labelled, rows, whole, points)
