@@ -76,6 +76,24 @@ def share(value: Any) -> str:
     return f"{100 * value:.1f} %" if isinstance(value, int | float) else MISSING
 
 
+def points(value: float | None) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    return MISSING if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def lasting(seconds: float | None) -> str:
+    """A duration in the unit that people would use."""
+    if seconds is None:
+        return MISSING
+    sign, length = "−" if seconds < 0 else "", abs(seconds)
+    if length < 0.9995:
+        return f"{sign}{1000 * length:.0f} ms"
+    for most, size, unit in ((120.0, 1.0, "s"), (7_200.0, 60.0, "min"), (172_800.0, 3_600.0, "h")):
+        if length < most:
+            return f"{sign}{length / size:.1f} {unit}"
+    return f"{sign}{length / 86_400:,.1f} days"
+
+
 def pretty(value: Any) -> str:
     """A payload as people read JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -97,6 +115,9 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+_FILTERS = (figure, signed, found, share, points, lasting, pretty, when, sentence, words)
+
+
 def _environment() -> Environment:
     made = Environment(
         autoescape=True,
@@ -104,7 +125,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {name.__name__: name for name in (figure, signed, found, share, pretty, when, sentence, words)}
+    made.filters |= {name.__name__: name for name in _FILTERS}
     made.globals |= {"TASKS": TASKS, "release": __version__}
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.asked import NotUnderstood
 from console.forms import Missing, TooLarge, Unreadable
 from console.guard import Forged
 from console.pages import NoSuchPage
@@ -27,6 +28,7 @@ STATUSES: dict[type[UndertoneError], int] = {
     VerificationError: 409,
     TooLarge: 413,
     Missing: 422,
+    NotUnderstood: 422,
     RegistryError: 503,
     StoreError: 503,
 }
