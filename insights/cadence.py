@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import Literal
 
+from sqlalchemy import RowMapping, select
+
+from insights.counts import view
+from undertone.records import utc
 from undertone.store import Store
 from undertone.tasks import TaskSpec
+
+DAY_S = 86_400.0
 
 #: Of an interval between two updates, and of the time since the last.
 Pace = Literal["early", "within", "late"]
@@ -20,8 +27,9 @@ class Update:
 
     Attributes:
         kind: approved or rolled_back.
-        days_since_last: None: the task's first.
-        pace: of these days; None: the task's first, or a rollback, which no cadence asks for.
+        days_since_last: since the update before, of either kind; None: the task's first.
+        days_since_approval: since the approval before; None: the first, or a rollback, which no cadence asks for.
+        pace: of the days since the approval before; None with them.
     """
 
     model_version: int
@@ -29,6 +37,7 @@ class Update:
     at: datetime
     actor: str
     days_since_last: float | None
+    days_since_approval: float | None
     pace: Pace | None
 
 
@@ -38,10 +47,10 @@ class TaskCadence:
 
     Attributes:
         updates: oldest first.
-        intervals: between approvals that have a pace.
+        intervals: how many times there are between two approvals.
         within: of these, how many are from `min_days` to `max_days`.
-        median_days: of these; None: fewer than two approvals.
-        days_now: since the last update; None: there was none.
+        median_days: between approvals; None: fewer than two.
+        days_now: since the last approval; None: there was none.
         pace_now: early: the next one is not wanted yet; within: it is; late: it is overdue; None: there was none.
     """
 
@@ -62,4 +71,40 @@ def cadence(store: Store, specs: Iterable[TaskSpec], now: datetime) -> tuple[Tas
     Raises:
         StoreError: the store is out of reach.
     """
-    raise NotImplementedError
+    table = view(store, "model_updates")
+    with store.reading() as connection:
+        rows = connection.execute(select(table).order_by(table.c.seq)).mappings().all()
+    return tuple(_of_task([row for row in rows if row["task"] == spec.name], spec, utc(now)) for spec in specs)
+
+
+def _of_task(rows: Sequence[RowMapping], spec: TaskSpec, now: datetime) -> TaskCadence:
+    updates: list[Update] = []
+    approved: datetime | None = None
+    for row in rows:
+        days = None
+        if row["kind"] == "approved":
+            days = None if approved is None else (row["at"] - approved).total_seconds() / DAY_S
+            approved = row["at"]
+        pace = None if days is None else _pace(days, spec)
+        updates.append(
+            Update(row["model_version"], row["kind"], row["at"], row["actor"], row["days_since_last"], days, pace)
+        )
+    intervals = [update.days_since_approval for update in updates if update.days_since_approval is not None]
+    days_now = None if approved is None else (now - approved).total_seconds() / DAY_S
+    return TaskCadence(
+        spec.name,
+        spec.cadence.min_days,
+        spec.cadence.max_days,
+        tuple(updates),
+        len(intervals),
+        sum(update.pace == "within" for update in updates),
+        median(intervals) if intervals else None,
+        days_now,
+        None if days_now is None else _pace(days_now, spec),
+    )
+
+
+def _pace(days: float, spec: TaskSpec) -> Pace:
+    if days < spec.cadence.min_days:
+        return "early"
+    return "within" if days <= spec.cadence.max_days else "late"

@@ -90,11 +90,15 @@ class Corrections:
         self._plain: dict[int, Floats] = {}
         self._drawn: dict[int, Floats] = {}
 
+    def rates(self, version: int) -> Floats:
+        """Chances (true label, said label) by the error counts as they are."""
+        counts = _prior(len(self.labels)) + self.errors[version].counts
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
     def plain(self, version: int) -> Floats:
         """The map (label, label) from said to true shares by the error counts as they are."""
         if version not in self._plain:
-            rates = _prior(len(self.labels)) + self.errors[version].counts
-            self._plain[version] = _inverse(rates / rates.sum(axis=1, keepdims=True))
+            self._plain[version] = _inverse(self.rates(version))
         return self._plain[version]
 
     def drawn(self, version: int) -> Floats:
@@ -128,14 +132,25 @@ class Corrections:
         Args:
             said: counts in the order of `labels`, by version.
         """
+        return self.estimate_groups(said, {label: (label,) for label in self.labels})
+
+    def estimate_groups(
+        self, said: Mapping[int, NDArray[np.int64]], groups: Mapping[str, Sequence[str]]
+    ) -> dict[str, Estimate]:
+        """The share of messages that have one of a group's labels, by name of the group."""
         total = np.asarray(sum(said.values(), np.zeros(len(self.labels), dtype=np.int64)))
         rows = int(total.sum())
-        observed = [float(count / rows) if rows else None for count in total]
+        members = {name: [self.labels.index(label) for label in labels] for name, labels in groups.items()}
+        observed = {name: float(total[of].sum() / rows) if rows else None for name, of in members.items()}
         if words := self.lacking(said):
-            return {
-                label: Estimate(rows, seen, None, None, None, words)
-                for label, seen in zip(self.labels, observed, strict=True)
-            }
+            return {name: Estimate(rows, seen, None, None, None, words) for name, seen in observed.items()}
+        point, drawn = self._shares(said, rows)
+        return {
+            name: _told(rows, observed[name], point[of].sum(), drawn[:, of].sum(axis=1)) for name, of in members.items()
+        }
+
+    def _shares(self, said: Mapping[int, NDArray[np.int64]], rows: int) -> tuple[Floats, Floats]:
+        """True shares, (labels,) by the counts as they are and (draws, labels)."""
         rng = np.random.default_rng((self.seed, rows))
         point, drawn = np.zeros(len(self.labels)), np.zeros((self.draws, len(self.labels)))
         for version, counts in said.items():
@@ -144,12 +159,7 @@ class Corrections:
                 point += weight * self.plain(version) @ (counts / counts.sum())
                 shares = _dirichlet(rng, counts, self.draws)
                 drawn += weight * np.einsum("dij,dj->di", self.drawn(version), shares)
-        low, high = np.quantile(onto_simplex(drawn), BAND, axis=0)
-        share = np.clip(onto_simplex(point[None])[0], low, high)
-        return {
-            label: _told(rows, observed[i], float(share[i]), float(low[i]), float(high[i]))
-            for i, label in enumerate(self.labels)
-        }
+        return onto_simplex(point[None])[0], onto_simplex(drawn)
 
 
 def onto_simplex(points: Floats) -> Floats:
@@ -161,11 +171,12 @@ def onto_simplex(points: Floats) -> Floats:
     return np.asarray(np.maximum(points - shift[:, None], 0.0))
 
 
-def _told(rows: int, observed: float | None, share: float, low: float, high: float) -> Estimate:
+def _told(rows: int, observed: float | None, share: float, drawn: Floats) -> Estimate:
+    low, high = (float(end) for end in np.quantile(drawn, BAND))
     if high - low > WIDEST:
         words = f"a band of {100 * (high - low):.0f} points: more messages, or more labelled ones, make it narrower"
         return Estimate(rows, observed, None, None, None, words)
-    return Estimate(rows, observed, share, low, high)
+    return Estimate(rows, observed, float(np.clip(share, low, high)), low, high)
 
 
 def _prior(labels: int) -> float:
