@@ -22,6 +22,7 @@ from serving.score import answer_of, no_model, score_for
 from serving.wire import ErrorParts, messages_of, read_json
 from serving.worker import Worker
 from undertone.errors import DataError, UndertoneError
+from undertone.masking import Masker
 from undertone.records import Message, Prediction
 from undertone.settings import Settings
 from undertone.text import repair
@@ -142,12 +143,13 @@ PROBE_FORM = ErrorForm(error_body, {503: 404}, MlflowError)
 
 def invocations(worker: Worker, settings: Settings) -> Endpoint:
     """The endpoint of `/invocations`."""
+    mask = Masker.of(settings)
 
     async def answer(call: Call) -> Answer:
         task = _task(call, worker, settings)
         if worker.ready and worker.slots[task].served is None:
             raise no_model(task)
-        messages = await inline(len(call.body) <= BYTES, _read, call, settings)
+        messages = await inline(len(call.body) <= BYTES, _read, call, settings, mask)
         scored = await score_for(call, worker, messages)
         return json_answer({"predictions": [_scored(answer_of(item.predictions, task)) for item in scored]})
 
@@ -214,7 +216,7 @@ def rows_of_csv(body: bytes) -> list[dict[str, Any]]:
     return _named([{name: value or None for name, value in row.items()} for row in rows])
 
 
-def _read(call: Call, settings: Settings) -> list[Message]:
+def _read(call: Call, settings: Settings, mask: Masker) -> list[Message]:
     kind, _, parameters = call.headers.get("content-type", JSON).partition(";")
     charset = parameters.strip().lower()
     if charset and charset.replace('"', "") not in {"charset=utf-8", "charset=utf8"}:
@@ -230,6 +232,7 @@ def _read(call: Call, settings: Settings) -> list[Message]:
         call.received_at,
         max_messages=settings.max_messages,
         max_chars=settings.max_text_chars,
+        mask=mask,
     )
 
 

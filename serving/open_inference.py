@@ -21,6 +21,7 @@ from serving.wire import messages_of
 from serving.worker import Worker
 from undertone import __version__
 from undertone.errors import DataError
+from undertone.masking import Masker
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
 from undertone.text import repair
@@ -160,6 +161,7 @@ class Models:
     def __init__(self, worker: Worker, settings: Settings) -> None:
         self._worker = worker
         self._settings = settings
+        self._mask = Masker.of(settings)
 
     async def server_ready(self, call: Call) -> Answer:
         """`GET /v2/health/ready`."""
@@ -257,6 +259,7 @@ class Models:
             call.received_at,
             max_messages=self._settings.max_messages,
             max_chars=self._settings.max_text_chars,
+            mask=self._mask,
         )
         return request, messages
 

@@ -12,6 +12,7 @@ from serving.http import Answer, Call, Endpoint
 from serving.inline import BYTES, MESSAGES, inline
 from serving.wire import parse, render
 from serving.worker import Worker
+from undertone.masking import Masker
 from undertone.records import Message, Prediction, ScoredMessage
 from undertone.settings import Settings
 
@@ -45,6 +46,7 @@ def no_model(task: str) -> NoModel:
 
 def score(worker: Worker, settings: Settings, explainer: Explainer) -> Endpoint:
     """The endpoint."""
+    mask = Masker.of(settings)
 
     async def answer(call: Call) -> Answer:
         read = partial(
@@ -53,6 +55,7 @@ def score(worker: Worker, settings: Settings, explainer: Explainer) -> Endpoint:
             call.received_at,
             max_messages=settings.max_messages,
             max_chars=settings.max_text_chars,
+            mask=mask,
         )
         messages = await inline(len(call.body) <= BYTES, read)
         asked = explain.wanted(call)

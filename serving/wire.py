@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from serving.errors import NotJson, TooMany
 from serving.ids import new_id
 from undertone.errors import DataError
+from undertone.masking import Masker
 from undertone.records import Message, ScoredMessage, utc
 from undertone.text import repair
 
@@ -162,15 +163,22 @@ class ErrorResponse(BaseModel):
     error: ErrorParts
 
 
-def parse(body: bytes, received_at: datetime, *, max_messages: int, max_chars: int) -> list[Message]:
+def parse(body: bytes, received_at: datetime, *, max_messages: int, max_chars: int, mask: Masker) -> list[Message]:
     """The messages in a request's body: all of them, or none.
+
+    Args:
+        body: JSON.
+        received_at: now.
+        max_messages: more are refused.
+        max_chars: of a text that are read.
+        mask: what is replaced in texts. Here and nowhere else: what the model reads is what is stored.
 
     Raises:
         NotJson: the body is not JSON.
         TooMany: it holds more than `max_messages`.
         DataError: a message has no text, a wrong type or an unknown field.
     """
-    return messages_of(read_json(body), received_at, max_messages=max_messages, max_chars=max_chars)
+    return messages_of(read_json(body), received_at, max_messages=max_messages, max_chars=max_chars, mask=mask)
 
 
 def read_json(body: bytes) -> Any:
@@ -185,8 +193,8 @@ def read_json(body: bytes) -> Any:
         raise NotJson("a JSON body", f"{type(error).__name__}: {error}", "send a message or {messages: […]}") from error
 
 
-def messages_of(data: Any, received_at: datetime, *, max_messages: int, max_chars: int) -> list[Message]:
-    """The messages in a body that was read: all of them, or none.
+def messages_of(data: Any, received_at: datetime, *, max_messages: int, max_chars: int, mask: Masker) -> list[Message]:
+    """The messages in a body that was read: all of them, or none. Arguments as those of `parse`.
 
     Raises:
         TooMany: it holds more than `max_messages`.
@@ -208,7 +216,7 @@ def messages_of(data: Any, received_at: datetime, *, max_messages: int, max_char
             first_fault(error),
             "mend it; nothing of this request was scored",
         ) from error
-    return [_message(item, index, received_at, max_chars) for index, item in enumerate(request.messages)]
+    return [_message(item, index, received_at, max_chars, mask) for index, item in enumerate(request.messages)]
 
 
 def _load(body: bytes) -> Any:
@@ -297,8 +305,8 @@ def _explanation(explanation: Explanation, text: str) -> dict[str, Any]:
     }
 
 
-def _message(item: MessageIn, index: int, received_at: datetime, max_chars: int) -> Message:
-    text = repair(item.text[:max_chars])
+def _message(item: MessageIn, index: int, received_at: datetime, max_chars: int, mask: Masker) -> Message:
+    text = mask.read(item.text, max_chars)
     if not text.strip():
         raise DataError(
             "text in every message", f"none in messages.{index}", "leave it out; nothing of this request was scored"

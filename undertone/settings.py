@@ -141,6 +141,11 @@ class Settings(BaseSettings):
     mask_personal_data: tuple[Literal["email", "phone", "card"], ...] = Field(
         (), description="what is replaced in texts before a model reads them and anything is stored"
     )
+    mask_region: str = Field(
+        "",
+        pattern="^([A-Z]{2})?$",
+        description="country, as US, whose phone numbers are known without a country code; empty: only +44 … is",
+    )
 
     # training
     seed: int = 7

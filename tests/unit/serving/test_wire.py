@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from serving.wire import NotJson, TooMany, parse
 from undertone.errors import DataError
+from undertone.masking import Masker
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ANY_TEXT = st.text(st.characters(), max_size=30)  # lone surrogates included
@@ -21,7 +22,11 @@ ANY_JSON = st.recursive(
 
 def read(body, limit=10, chars=50):
     return parse(
-        body if isinstance(body, bytes) else json.dumps(body).encode(), NOW, max_messages=limit, max_chars=chars
+        body if isinstance(body, bytes) else json.dumps(body).encode(),
+        NOW,
+        max_messages=limit,
+        max_chars=chars,
+        mask=Masker(),
     )
 
 
