@@ -11,7 +11,20 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import apikeys, drift, feedback, insights, keys, labels, ledger, models, reviews, tasks, trials
+from flows.commands import (
+    apikeys,
+    drift,
+    feedback,
+    insights,
+    keys,
+    labels,
+    ledger,
+    models,
+    reviews,
+    tasks,
+    trials,
+)
+from flows.commands import revenue as _revenue  # noqa: F401  # registers its commands with insights
 from flows.commands.options import Json, LabelColumn, Task, TextColumn
 
 DRIFT_FOUND = 3
