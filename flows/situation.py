@@ -157,7 +157,8 @@ def read_trainings(rows: Sequence[LedgerEntry], now: datetime, longest: timedelt
 def fresh_labels(store: Store, task: str, since: datetime | None, until: datetime) -> int:
     """Messages that people labelled after `since` and until `until`.
 
-    Labels that the model suggested do not count, nor do those of a second person, from which nothing is learned.
+    Labels that the model suggested do not count, nor do those from which nothing is learned: those of a second person,
+    and of a text that retention has removed.
     """
     query = (
         select(func.count(feedback.c.message_id.distinct()))
@@ -167,6 +168,7 @@ def fresh_labels(store: Store, task: str, since: datetime | None, until: datetim
             feedback.c.suggested == false(),
             feedback.c.origin != "second",
             feedback.c.labelled_at <= utc(until),
+            messages.c.text_removed_at.is_(None),
         )
     )
     if since is not None:

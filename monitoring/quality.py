@@ -33,6 +33,7 @@ class Facts:
     """Counts over all messages of a window, and of the windows of equal length before it.
 
     Attributes:
+        removed: messages whose text retention has removed; they are no texts that a check looks at.
         duplicates: messages whose text stands in an earlier-keyed message of the window too: rows minus distinct texts.
         earlier_rows, earlier_duplicates: of the windows before, newest first; shares for the second, which is empty
             where the window's own share is within the limit whatever is usual: they are costly to count.
@@ -44,6 +45,7 @@ class Facts:
     truncated: int
     earlier_rows: tuple[int, ...] = ()
     earlier_duplicates: tuple[float, ...] = ()
+    removed: int = 0
 
 
 def facts(store: Store, spec: TaskSpec, start: datetime, end: datetime, *, earlier: int = 4) -> Facts:
@@ -55,17 +57,20 @@ def facts(store: Store, spec: TaskSpec, start: datetime, end: datetime, *, earli
     first, length = store.first_event(spec.name), end - start
     begins = [start - number * length for number in range(1, earlier + 1)]
     before = [(begin, begin + length) for begin in begins if first is not None and begin >= first]
-    duplicates = now["rows"] - now["distinct"]
+    texts = now["rows"] - now["removed"]
+    duplicates = texts - now["distinct"]
     shares = []
-    if duplicates > spec.quality.max_duplicates * now["rows"]:
+    if duplicates > spec.quality.max_duplicates * texts:
         for window in before:
             counts = store.text_counts(spec.name, *window)
-            shares.append(1 - counts["distinct"] / counts["rows"] if counts["rows"] else 0.0)
+            left = counts["rows"] - counts["removed"]
+            shares.append(1 - counts["distinct"] / left if left else 0.0)
     return Facts(
         rows=now["rows"],
         empty=now["empty"],
         duplicates=duplicates,
         truncated=now["truncated"],
+        removed=now["removed"],
         earlier_rows=tuple(store.count(spec.name, *window) for window in before),
         earlier_duplicates=tuple(shares),
     )
@@ -83,7 +88,7 @@ def check(spec: TaskSpec, reference: Window, current: Window, facts: Facts) -> t
 
 
 def _texts(spec: TaskSpec, facts: Facts) -> Iterator[Finding]:
-    policy, rows = spec.quality, facts.rows
+    policy, rows = spec.quality, facts.rows - facts.removed
     if _over(facts.empty, rows, policy.max_empty):
         found = f"{facts.empty} of {rows} messages have no text"
         yield Finding("empty", "the message source (empty texts)", found, facts.empty / rows, policy.max_empty)
@@ -92,10 +97,10 @@ def _texts(spec: TaskSpec, facts: Facts) -> Iterator[Finding]:
     if _over(facts.duplicates, rows, limit := usual + policy.max_duplicates):
         found = f"{facts.duplicates} of {rows} messages repeat another one's text; usual are {_percent(usual)}"
         yield Finding("duplicates", "the message source (repeated texts)", found, facts.duplicates / rows, limit)
-    if _over(facts.truncated, rows, policy.max_truncated):
-        found = f"{facts.truncated} of {rows} messages were cut to the limit of {spec.max_tokens} tokens"
+    if _over(facts.truncated, facts.rows, policy.max_truncated):
+        found = f"{facts.truncated} of {facts.rows} messages were cut to the limit of {spec.max_tokens} tokens"
         yield Finding(
-            "truncated", "the serving worker (truncation)", found, facts.truncated / rows, policy.max_truncated
+            "truncated", "the serving worker (truncation)", found, facts.truncated / facts.rows, policy.max_truncated
         )
 
 

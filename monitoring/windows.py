@@ -31,6 +31,8 @@ OLDEST = REFERENCE_COLUMNS[:7]
 
 #: Reasons under ``Window.left_out``.
 NO_LABEL, NO_PROBABILITIES = "unknown label", "probabilities that are no numbers"
+#: Retention has emptied them: they count in volumes and labels, and their texts are not looked at.
+REMOVED = "without a text (removed by retention)"
 NO_EMBEDDING, OTHER_VERSION = "without a usable embedding (not seen by that signal)", "scored by another version"
 
 #: Origins of labels that were not picked for being hard: they say how good the answers are (`Window.labelled`).
@@ -163,11 +165,12 @@ def current_window(
         spec,
     )
     others = sum(versions.values()) - versions.get(model_version, 0)
+    removed = store.removed_texts(spec.name, start, end, version=model_version)
     right = [row["label"] == row["predicted"] for row in truths if row["origin"] in UNPICKED]
     disagreed = [row["label"] != row["predicted"] for row in truths if row["origin"] in REVIEWERS]
     return replace(
         made,
-        left_out=made.left_out | ({OTHER_VERSION: others} if others else {}),
+        left_out=made.left_out | ({OTHER_VERSION: others} if others else {}) | ({REMOVED: removed} if removed else {}),
         total=versions.get(model_version, 0),
         counts=store.tallies(spec.name, start, end, version=model_version),
         labelled=(sum(right), len(right)),

@@ -19,7 +19,9 @@ from sqlalchemy import (
     Engine,
     RowMapping,
     Select,
+    Subquery,
     Table,
+    and_,
     case,
     create_engine,
     delete,
@@ -34,12 +36,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from undertone import views
+from undertone import tombstones, views
 from undertone.errors import StoreError
-from undertone.records import Feedback, ScoredMessage, utc
+from undertone.records import Feedback, Message, ScoredMessage, utc
 from undertone.schema import REASON_CHARS, feedback, leases, messages, predictions
 from undertone.settings import Settings
 from undertone.shares import sample_key
+
+#: Messages that retention has not emptied.
+_HAS_TEXT = messages.c.text_removed_at.is_(None)
 
 _MIGRATION_LOCK = 0x756E646D  # "undm": one process migrates at a time on PostgreSQL
 
@@ -136,7 +141,8 @@ class Store:
     def record(self, scored: Sequence[ScoredMessage]) -> int:
         """Write scored messages and their predictions in one transaction.
 
-        A message id (and a task's prediction for it) that is already there stays as it is.
+        A message id (and a task's prediction for it) that is already there stays as it is. What a customer sent before
+        they were erased (`undertone.tombstones`) is left out.
 
         Returns:
             How many messages were new.
@@ -145,15 +151,20 @@ class Store:
             return 0
         # in one order everywhere: two workers that write the same messages queue, they do not deadlock
         stored_at = datetime.now(UTC)
-        inserts = sorted((_message_row(item) | {"stored_at": stored_at} for item in scored), key=itemgetter("id"))
-        answers = [row for item in scored for row in _prediction_rows(item)]
         with self.transaction() as connection:
+            erased = tombstones.erased_at(connection, (item.message.customer_id for item in scored))
+            if erased:
+                scored = [item for item in scored if not _is_erased(item.message, erased)]
+            inserts = sorted((_message_row(item) | {"stored_at": stored_at} for item in scored), key=itemgetter("id"))
+            answers = [row for item in scored for row in _prediction_rows(item)]
             new = _insert_new(connection, messages, inserts)
             _insert_new(connection, predictions, sorted(answers, key=itemgetter("message_id", "task")))
             return new
 
     def window(self, task: str, start: datetime, end: datetime, limit: int | None = None) -> Sequence[RowMapping]:
         """Predictions of `task` for messages sent in [start, end), with the message's columns.
+
+        ``text_removed_at`` says where retention has emptied text, customer and embedding.
 
         Args:
             limit: at most this many rows, a random sample that is the same on every call; None: all.
@@ -165,6 +176,7 @@ class Store:
                 messages.c.channel,
                 messages.c.segment,
                 messages.c.customer_id,
+                messages.c.text_removed_at,
                 messages.c.final_sentiment,
             )
             .join(messages, messages.c.id == predictions.c.message_id)
@@ -198,33 +210,39 @@ class Store:
     def sample(self, task: str, start: datetime, end: datetime, *, version: int, limit: int) -> Sequence[RowMapping]:
         """What `version` predicted for at most `limit` messages sent in [start, end): the same random ones every time.
 
-        Columns: message_id, label, probabilities, embedding, text, channel, segment.
+        Columns: message_id, label, probabilities, embedding, text, channel, segment. Messages whose text retention has
+        removed are left out; `removed_texts` counts them.
         """
         # picked before the join: the texts and embeddings of rows that are not wanted are never read
-        picked = (
+        picking = (
             select(predictions.c.message_id, predictions.c.sample_key)
             .where(*_within(task, start, end), predictions.c.model_version == version)
             .order_by(predictions.c.sample_key, predictions.c.message_id)
             .limit(limit)
-            .subquery()
-        )
-        query = (
-            select(
-                predictions.c.message_id,
-                predictions.c.label,
-                predictions.c.probabilities,
-                predictions.c.embedding,
-                messages.c.text,
-                messages.c.channel,
-                messages.c.segment,
-            )
-            .select_from(picked)
-            .join(predictions, (predictions.c.message_id == picked.c.message_id) & (predictions.c.task == task))
-            .join(messages, messages.c.id == picked.c.message_id)
-            .order_by(picked.c.sample_key, picked.c.message_id)
         )
         with self.reading() as connection:
-            return connection.execute(query).mappings().all()
+            rows = connection.execute(_sampled(picking.subquery(), task)).mappings().all()
+            if any(row["text_removed_at"] is not None for row in rows):
+                # a second time, from what has a text: a window that retention has not reached pays nothing for it
+                with_text = picking.join(messages, messages.c.id == predictions.c.message_id).where(_HAS_TEXT)
+                rows = connection.execute(_sampled(with_text.subquery(), task)).mappings().all()
+            return rows
+
+    def removed_texts(self, task: str, start: datetime, end: datetime, *, version: int | None = None) -> int:
+        """How many messages of `task` sent in [start, end) have lost their text to retention.
+
+        Args:
+            version: of those that it predicted; None: whichever version did.
+        """
+        query = (
+            select(func.count())
+            .select_from(predictions.join(messages, messages.c.id == predictions.c.message_id))
+            .where(*_within(task, start, end), messages.c.text_removed_at.is_not(None))
+        )
+        if version is not None:
+            query = query.where(predictions.c.model_version == version)
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def by_version(self, task: str, start: datetime, end: datetime) -> dict[int, int]:
         """How many messages sent in [start, end) each model version predicted."""
@@ -254,13 +272,19 @@ class Store:
         return {name: dict(sorted(counts.items())) for name, counts in found.items()}
 
     def text_counts(self, task: str, start: datetime, end: datetime) -> dict[str, int]:
-        """Of the messages of `task` sent in [start, end): rows, empty, truncated ones and distinct texts."""
+        """Of the messages of `task` sent in [start, end): rows, empty, truncated and removed ones, and distinct texts.
+
+        Removed (by retention) are neither empty nor distinct.
+        """
         query = (
             select(
                 func.count().label("rows"),
-                func.coalesce(func.sum(case((func.trim(messages.c.text) == "", 1), else_=0)), 0).label("empty"),
+                func.coalesce(func.sum(case((and_(_HAS_TEXT, func.trim(messages.c.text) == ""), 1), else_=0)), 0).label(
+                    "empty"
+                ),
                 func.coalesce(func.sum(case((messages.c.truncated, 1), else_=0)), 0).label("truncated"),
-                func.count(messages.c.text.distinct()).label("distinct"),
+                func.coalesce(func.sum(case((_HAS_TEXT, 0), else_=1)), 0).label("removed"),
+                func.count(case((_HAS_TEXT, messages.c.text)).distinct()).label("distinct"),
             )
             .join(predictions, messages.c.id == predictions.c.message_id)
             .where(*_within(task, start, end))
@@ -321,7 +345,8 @@ class Store:
     def labelled(self, task: str, until: datetime | None = None) -> Sequence[RowMapping]:
         """Messages that a person labelled for `task`, newest label per message, in order of message time and id.
 
-        Columns: message_id, text, channel, segment, sent_at, label, labeller, labelled_at, origin, suggested.
+        Columns: message_id, text, channel, segment, sent_at, label, labeller, labelled_at, origin, suggested. Messages
+        whose text retention has removed are left out; `labelled_without_text` counts them.
         """
         last = _newest_labels(task, until).subquery()
         query = (
@@ -339,11 +364,24 @@ class Store:
             )
             .join(last, last.c.id == feedback.c.id)
             .join(messages, messages.c.id == feedback.c.message_id)
+            .where(_HAS_TEXT)
         )
         with self.reading() as connection:
             rows = connection.execute(query).mappings().all()
         # sorted here: databases disagree about the order of text and of null, and the data's fingerprint about neither
         return sorted(rows, key=lambda row: (row["sent_at"] or datetime.min.replace(tzinfo=UTC), row["message_id"]))
+
+    def labelled_without_text(self, task: str, until: datetime | None = None) -> int:
+        """How many messages that a person labelled for `task` have lost their text to retention."""
+        query = (
+            select(func.count(feedback.c.message_id.distinct()))
+            .join(messages, messages.c.id == feedback.c.message_id)
+            .where(feedback.c.task == task, messages.c.text_removed_at.is_not(None))
+        )
+        if until is not None:
+            query = query.where(feedback.c.labelled_at <= until)
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
 
     # leases ---------------------------------------------------------------------------------
 
@@ -430,6 +468,25 @@ def _newest_labels(task: str, until: datetime | None) -> Select[tuple[str, int]]
     return query if until is None else query.where(feedback.c.labelled_at <= until)
 
 
+def _sampled(picked: Subquery, task: str) -> Select[Any]:
+    return (
+        select(
+            predictions.c.message_id,
+            predictions.c.label,
+            predictions.c.probabilities,
+            predictions.c.embedding,
+            messages.c.text,
+            messages.c.text_removed_at,
+            messages.c.channel,
+            messages.c.segment,
+        )
+        .select_from(picked)
+        .join(predictions, (predictions.c.message_id == picked.c.message_id) & (predictions.c.task == task))
+        .join(messages, messages.c.id == picked.c.message_id)
+        .order_by(picked.c.sample_key, picked.c.message_id)
+    )
+
+
 def _within(task: str, start: datetime, end: datetime) -> tuple[ColumnElement[bool], ...]:
     """Predictions of `task` for messages sent in [start, end)."""
     return predictions.c.task == task, predictions.c.event_at >= start, predictions.c.event_at < end
@@ -475,6 +532,10 @@ def _insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, A
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     return connection.execute(insert, rows).rowcount
+
+
+def _is_erased(message: Message, erased: dict[str, datetime]) -> bool:
+    return tombstones.is_buried(erased, message.customer_id, message.sent_at, message.received_at)
 
 
 def _message_row(item: ScoredMessage) -> dict[str, Any]:
