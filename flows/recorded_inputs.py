@@ -73,6 +73,14 @@ def machine_caveats(registry: Registry, made: ModelVersion) -> list[str]:
     return found
 
 
+def label_caveats(store: Store, task: str, origin: Lineage) -> list[str]:
+    """What retention took from the labels that the version learned from, in a sentence; erased customers leave none."""
+    if "feedback" not in sources.parts(origin.source):
+        return []
+    removed = store.labelled_without_text(task, origin.trained_at)
+    return [f"retention has removed the texts of {removed} labelled messages"] if removed else []
+
+
 def recorded_threads(registry: Registry, made: ModelVersion) -> int | None:
     """Threads of the training; None where its run does not say. Their number moves the last digits of every sum."""
     found = registry.client.get_run(made.run_id).data.params.get("threads", "")

@@ -13,7 +13,14 @@ from typing import Any
 
 from flows import recorded_code
 from flows.recorded_code import Code
-from flows.recorded_inputs import copy_labels, lock_caveats, machine_caveats, recorded_threads, require_inputs
+from flows.recorded_inputs import (
+    copy_labels,
+    label_caveats,
+    lock_caveats,
+    machine_caveats,
+    recorded_threads,
+    require_inputs,
+)
 from flows.terminal import table
 from training import lineage, sources
 from training.file_likeness import compare_folders
@@ -67,6 +74,7 @@ def reproduce(workspace: Workspace, task: str, version: int, *, now: datetime) -
             *_changed_since(workspace, made, recorded),
             *lock_caveats(code, origin),
             *machine_caveats(workspace.registry, made),
+            *label_caveats(workspace.store, task, origin),
         ]
         log.info("%s %s: training again with seed %s, %s effort, code %s", task, version, origin.seed, origin.effort,
                  origin.commit[:12] if code.recorded else "as it is now")  # fmt: skip

@@ -23,6 +23,7 @@ MAX_CHARACTERS = 20_000
 MEANINGS = {
     "unused_file": "in the folder, with a name that tells no split; not read",
     "unused_split": "in a split that is neither train, validation nor test; left out",
+    "text_removed": "labelled, but retention has removed the text; left out",
     "unlabelled": "without a label for this task; left out",
     "characters": "with control characters or broken Unicode; those were replaced",
     "cut": f"longer than {MAX_CHARACTERS:,} characters; cut",

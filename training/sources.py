@@ -77,7 +77,7 @@ def read(
         frame = arrange(_sample(source), spec, source, text_column="text", label_column=spec.name)
         return Raw(frame.assign(file=source), synthetic=True)
     if source == "feedback":
-        return Raw(_feedback(spec, store, until).assign(file=source))
+        return _feedback(spec, store, until)
     tables, repairs = _hub(source) if source.startswith("hf:") else _files(source, splits)
     frames = []
     for split, name, table in tables:
@@ -112,18 +112,21 @@ def _sample(source: str) -> pd.DataFrame:
     return early
 
 
-def _feedback(spec: TaskSpec, store: Store | None, until: datetime | None) -> pd.DataFrame:
+def _feedback(spec: TaskSpec, store: Store | None, until: datetime | None) -> Raw:
     if store is None:
         raise DataError("a store to read feedback from", "none", "run this through `undertone train`")
     labels = store.labelled(spec.name, until)
     columns = ["message_id", "text", "label", "channel", "segment", "sent_at"]
     rows = pd.DataFrame([dict(row) for row in labels], columns=columns)
     told_at = pd.Series([row["sent_at"] or row["labelled_at"] for row in labels], index=rows.index, dtype=object)
-    return arrange(rows, spec, "feedback", label_column="label").assign(
+    frame = arrange(rows, spec, "feedback", label_column="label").assign(
+        file="feedback",
         feedback=True,
         told_at=pd.to_datetime(told_at, utc=True).dt.as_unit("us"),
         suggested=pd.Series([bool(row["suggested"]) for row in labels], index=rows.index, dtype=bool),
     )
+    removed = store.labelled_without_text(spec.name, until)
+    return Raw(frame, repairs=(Repair("text_removed", removed),) if removed else ())
 
 
 def _hub(source: str) -> tuple[list[tuple[str | None, str, Any]], list[Repair]]:

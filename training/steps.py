@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from training import base_model, lineage, spent, track
 from training.calibrate import fit_temperature
 from training.card import card
 from training.contest import hold_contest
-from training.data import load, split, summary
+from training.data import Splits, load, split, summary
 from training.distributed import Launch
 from training.evaluate import Evaluation, class_indices, draw_calibration, draw_confusion, write_reference
 from training.evaluate import evaluate as evaluate_scores
@@ -80,8 +81,9 @@ def prepare(workspace: Workspace, request: Request, root: Path | None = None) ->
         rows_until=request.rows_until,
     )
     splits = split(table, spec, request.seed)
-    log.info("%s", summary(splits))
-    return open_work(root or workspace.settings.state_dir / "work", request, splits, base.sha256, summary(splits))
+    told = _summary(splits)
+    log.info("%s", told)
+    return open_work(root or workspace.settings.state_dir / "work", request, splits, base.sha256, told)
 
 
 def begin(workspace: Workspace, work: Work) -> str:
@@ -290,6 +292,13 @@ def outcome(made: ModelVersion, evaluation: Evaluation, verdict: GateVerdict) ->
         "evaluation": evaluation.as_dict(),
         **verdict.as_dict(),
     }
+
+
+def _summary(splits: Splits) -> str:
+    """What goes into logs and MLflow: names of files, but no customer's words, for nobody could erase them there."""
+    kept = {"unused_file", "unused_split"}
+    repairs = (item if item.name in kept else replace(item, example="") for item in splits.repairs)
+    return summary(replace(splits, repairs=tuple(repairs)))
 
 
 @contextmanager
