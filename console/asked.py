@@ -192,23 +192,23 @@ def found(store: Store, task: str, period: Period) -> Found:
                    (made.channels, made.segments, made.versions)), made.first_answers)  # fmt: skip
 
 
-def _ends(given: Mapping[str, str], newest: datetime | None, now: datetime, usual: str) -> tuple[datetime, datetime]:
-    if "start" in given or "end" in given:
-        end = _moment("end", given["end"]) if "end" in given else _minute(now)
-        start = _moment("start", given["start"]) if "start" in given else _back(end, int(usual))
-        return start, end
-    days = int(_choice("last", given.get("last"), (usual, *LASTS)))
-    recent = newest is None or newest >= now - timedelta(days=days)
-    end = _minute(now if recent or newest is None else newest)
-    return _back(end, days), end
-
-
-def _back(end: datetime, days: int) -> datetime:
+def back(end: datetime, days: int) -> datetime:
     """So many days before `end`: whole ones of UTC, unless it is one."""
     if days == 1:
         return end - timedelta(days=1)
     last = (end - timedelta(microseconds=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return last - timedelta(days=days - 1)
+
+
+def _ends(given: Mapping[str, str], newest: datetime | None, now: datetime, usual: str) -> tuple[datetime, datetime]:
+    if "start" in given or "end" in given:
+        end = _moment("end", given["end"]) if "end" in given else _minute(now)
+        start = _moment("start", given["start"]) if "start" in given else back(end, int(usual))
+        return start, end
+    days = int(_choice("last", given.get("last"), (usual, *LASTS)))
+    recent = newest is None or newest >= now - timedelta(days=days)
+    end = _minute(now if recent or newest is None else newest)
+    return back(end, days), end
 
 
 def _minute(at: datetime) -> datetime:

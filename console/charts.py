@@ -52,10 +52,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at a moment: a dashed line with a word."""
+    """Something that happened at a moment: a dashed line with its name, `short` where there is little room."""
 
     at: datetime
     text: str
+    short: str
     about: str
 
 
@@ -303,13 +304,13 @@ def _over_time(
 def _marks(marks: Iterable[Mark], x: Callable[[datetime], float], shape: Shape, floor: float) -> list[Markup]:
     drawn, taken = [], -math.inf
     for mark in sorted(marks, key=lambda mark: mark.at):
-        where = x(mark.at)
-        drawn.append(_tag("line", _tag("title", escape(mark.about)), x1=where, x2=where, y1=shape.top - 8, y2=floor,
-                          class_="mark"))  # fmt: skip
-        half = len(mark.text) * _LETTER / 2
+        where, words = x(mark.at), mark.text if shape.name == "desk" else mark.short
+        title = _tag("title", escape(mark.about))
+        drawn.append(_tag("line", title, x1=where, x2=where, y1=shape.top - 8, y2=floor, class_="mark"))
+        half = len(words) * _LETTER / 2
         middle = min(max(where, half), shape.width - half)
         if middle - half > taken:  # words never lie on each other; the line and its title stay
-            drawn.append(_text(mark.text, middle, shape.top - 13, "middle", "mark-name"))
+            drawn.append(_text(words, middle, shape.top - 13, "middle", "mark-name"))
             taken = middle + half
     return drawn
 
@@ -407,7 +408,7 @@ def _dot_plot(
         inside = [_tag("title", escape(row.about))]
         inside.append(_tag("rect", x=0, y=top + each * index, width=shape.width, height=each, class_="hover"))
         if slim:
-            inside.append(_text(name, left, level - 13, "start", "row-name"))
+            inside.append(_text(name, left + 5, level - 13, "start", "row-name"))
         else:
             inside.append(_text(name, left - 16, level + 4.5, "end", "row-name"))
         if slim and row.note:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from console import charts
-from console.asked import LASTS, Asked, Found, ask, found, in_words
+from console.asked import DAYS, LASTS, Asked, Found, ask, back, found, in_words
 from console.charts import Dot, Hover, Line, Mark, Span
 from console.render import Console, figure, lasting, page, points, share
 from console.sheets import Column, Sheet
@@ -61,7 +61,7 @@ def front(request: Request) -> Response:
     console: Console = request.app.state.console
     store, now = console.workspace.store, _now()
     asked = ask(request, store, now, {}, days=COMPARED_DAYS, narrow=False)
-    month = Period(asked.period.end - timedelta(days=28), asked.period.end)
+    month = Period(back(asked.period.end, DAYS), asked.period.end)
     lines = []
     for task in TASKS:
         label = _first(task)
@@ -206,12 +206,10 @@ def upsells(request: Request) -> Response:
     sheet = _upsell_sheet(asked, found_ones)
     if csv:
         return sheet.csv()
-    spans = [
-        _span(
-            row.segment.replace("_", " "), row.negative, f"{row.customers:,} customers, {row.messages:,} messages", "b"
-        )
-        for row in found_ones.segments
-    ]
+    spans = []
+    for row in found_ones.segments:
+        customers = "" if row.customers is None else f"{row.customers:,} customers, "
+        spans.append(_span(row.segment.replace("_", " "), row.negative, f"{customers}{row.messages:,} messages", "b"))
     top = max([span.high or 0.0 for span in spans], default=0.0)
     names = " or ".join(found_ones.labels)
     chart = charts.dot_plot(
@@ -451,6 +449,7 @@ def _versions(store: Store, task: str, period: Period, held: Found) -> list[Mark
     made = [
         Mark(
             row["at"],
+            f"version {row['model_version']}",
             f"v{row['model_version']}",
             f"version {row['model_version']} {str(row['kind']).replace('_', ' ')} by {row['actor']},"
             f" {row['at']:%Y-%m-%d %H:%M} UTC",
@@ -460,7 +459,7 @@ def _versions(store: Store, task: str, period: Period, held: Found) -> list[Mark
     decided = {row["model_version"] for row in rows}
     answers = sorted(held.first_answers.items(), key=lambda item: item[1])
     made += [
-        Mark(at, f"v{version}", f"first answer of version {version}, {at:%Y-%m-%d %H:%M} UTC")
+        Mark(at, f"version {version}", f"v{version}", f"first answer of version {version}, {at:%Y-%m-%d %H:%M} UTC")
         for version, at in answers[1:]
         if version not in decided
     ]
@@ -511,14 +510,15 @@ def _changes_sheet(asked: Asked, rows: Sequence[Change]) -> Sheet:
         Column("label", "label"),
         Column("cut", "cut by"),
         Column("value", "value"),
-        Column("messages_before", "messages before", "count"),
-        Column("before", "before", "estimate"),
-        Column("messages_after", "messages after", "count"),
-        Column("after", "after", "estimate"),
-        Column("difference", "difference", "signed"),
+        Column("before", "before", "band"),
+        Column("after", "after", "band"),
+        Column("difference", "difference, points", "signed"),
         Column("difference_low", "from", "signed"),
         Column("difference_high", "to", "signed"),
         Column("adjusted_p", "adjusted p", "number"),
+        Column("messages_before", "messages before", "count"),
+        Column("messages_after", "after", "count"),
+        Column("lacking", ""),
     ]
     made = [
         {
@@ -535,6 +535,7 @@ def _changes_sheet(asked: Asked, rows: Sequence[Change]) -> Sheet:
             "difference_low": row.low,
             "difference_high": row.high,
             "adjusted_p": row.adjusted_p,
+            "lacking": row.lacking,
         }
         for row in rows
     ]
@@ -668,8 +669,9 @@ def _cadence_sheet(found_ones: Sequence[TaskCadence], now: datetime) -> Sheet:
         Column("kind", "what"),
         Column("at", "when", "moment"),
         Column("actor", "who"),
-        Column("days_since_last", "days since the last", "days"),
-        Column("pace", "wanted", "pace"),
+        Column("days_since_approval", "days since the last approval", "days"),
+        Column("pace", "pace", "pace"),
+        Column("days_since_last", "days since any update", "days"),
     ]
     rows = [
         {
@@ -678,6 +680,7 @@ def _cadence_sheet(found_ones: Sequence[TaskCadence], now: datetime) -> Sheet:
             "kind": update.kind.replace("_", " "),
             "at": update.at,
             "actor": update.actor,
+            "days_since_approval": update.days_since_approval,
             "days_since_last": update.days_since_last,
             "pace": update.pace,
         }
@@ -688,27 +691,34 @@ def _cadence_sheet(found_ones: Sequence[TaskCadence], now: datetime) -> Sheet:
 
 
 def _cadence_chart(one: TaskCadence, now: datetime) -> Any:
-    """Days between a task's updates, each at its moment, against those wanted; the days since the last at the end."""
-    if not one.updates:
+    """Days between a task's approvals, each at its moment, against those wanted; the days since the last at the end."""
+    if one.days_now is None:
         return None
-    dots = [Dot(update.at, update.days_since_last) for update in one.updates if update.days_since_last is not None]
+    dots = [Dot(item.at, item.days_since_approval) for item in one.updates if item.days_since_approval is not None]
     since = Dot(now, one.days_now)
-    most = max([dot.value or 0.0 for dot in (*dots, since)] + [one.max_days * 1.3])
-    start = one.updates[0].at
+    most = max([dot.value or 0.0 for dot in (*dots, since)] + [one.max_days * 1.25])
+    start, room = one.updates[0].at, (now - one.updates[0].at) / 30 + timedelta(hours=1)
     hovers = [
-        Hover(
-            dot.at - (now - start) / 60, dot.at + (now - start) / 60, f"{dot.at:%Y-%m-%d}: after {dot.value:.1f} days"
-        )
+        Hover(dot.at - room, dot.at + room, f"{dot.at:%Y-%m-%d}: {dot.value or 0.0:.1f} days after the one before")
         for dot in dots
+    ]
+    marks = [
+        Mark(
+            item.at, "rolled back", "back", f"version {item.model_version} put back by {item.actor}, {item.at:%Y-%m-%d}"
+        )
+        for item in one.updates
+        if item.kind == "rolled_back"
     ]
     return charts.over_time(
         f"cadence-{one.task}",
         f"Days between updates of {one.task}",
         f"{one.min_days} to {one.max_days} days are wanted; {one.within} of {one.intervals} intervals were.",
-        [Line("updates", tuple(dots), "a"), Line("now", (since,), "b")],
+        [Line("approvals", tuple(dots), "a"), Line("now", (since,), "b")],
         charts.numbers(most),
-        (start, now + (now - start) / 50 + timedelta(hours=1)),
+        (start, now + room),
         hovers=hovers,
+        marks=marks,
         goal=(one.min_days, one.max_days),
         joined=False,
+        panel=True,
     )

@@ -12,8 +12,11 @@ from starlette.responses import Response
 from insights.estimate import Estimate
 from undertone.csv_cells import as_csv, inert_row
 
-#: How a cell is written on the page. An "estimate" is a corrected share with its band, and the model's own share.
-Kind = Literal["text", "count", "share", "signed", "seconds", "days", "number", "moment", "estimate", "pace", "step"]
+#: How a cell is written on the page. An "estimate" is a corrected share with its band, and the model's own share; the
+#: page leaves that out of a "band".
+Kind = Literal[
+    "text", "count", "share", "signed", "seconds", "days", "number", "moment", "estimate", "band", "pace", "step"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Sheet:
 
 
 def _csv_names(column: Column) -> list[str]:
-    if column.kind == "estimate":
+    if column.kind in {"estimate", "band"}:
         return [f"{column.name}_{part}" for part in ("share", "low", "high", "observed", "lacking")]
     return [column.name]
 
@@ -70,7 +73,7 @@ def _csv_row(columns: Iterable[Column], row: Mapping[str, Any]) -> dict[str, Any
     made: dict[str, Any] = {}
     for column in columns:
         value = row.get(column.name)
-        if column.kind == "estimate":
+        if column.kind in {"estimate", "band"}:
             found: Estimate = value
             parts = (found.share, found.low, found.high, found.observed, found.lacking)
             made |= zip(_csv_names(column), map(_plain, parts), strict=True)
