@@ -218,7 +218,7 @@ def _judge(
 
 def _shown(store: Store, item: Change, most: int) -> Change:
     period = item.period if (item.difference or 0.0) > 0 else item.against
-    where = {} if item.cut is None else {item.cut: item.value}
+    where = {} if item.cut is None else {str(item.cut): item.value}
     return replace(item, examples=read_examples(store, item.task, item.label, period, most, where))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,7 +33,7 @@ class Example:
 
 
 def read_examples(
-    store: Store, task: str, label: str, period: Period, most: int, where: dict[str, Any] | None = None
+    store: Store, task: str, label: str, period: Period, most: int, where: Mapping[str, str | int | None] | None = None
 ) -> tuple[Example, ...]:
     """Messages of a period that a model gave a label: those that it was sure of first, then the newest.
 

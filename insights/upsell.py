@@ -111,9 +111,9 @@ def upsell(
         raise ConfigError(f"labels of {task}: {', '.join(spec.labels)}", str(unknown or "none"), "name one of them")
     corrected = corrections(store, spec)
     counts = read_counts(store, spec, period, ("segment",), steps=False)
-    wanted = np.isin(counts.values["segment"].astype(str), list(segments))
-    parts = {name: counts.values["segment"] == name for name in counts.largest("segment", len(counts.rows))
-             if name in segments} | {OTHERS: ~wanted}  # fmt: skip
+    there = [name for name in counts.largest("segment", len(counts.rows)) if name is not None and name in segments]
+    parts = {name: np.asarray(counts.values["segment"] == name, dtype=np.bool_) for name in there}
+    parts[OTHERS] = ~np.isin(counts.values["segment"].astype(str), there)
     shares = {
         name: corrected.estimate_groups(counts.said(where), {"any": labels})["any"] for name, where in parts.items()
     }
@@ -180,7 +180,7 @@ def _chances(
     found = {}
     for version in said:
         rates = corrected.rates(version)
-        found[version] = tuple(_mixed(rates, np.where(part, shares, 0.0), part) for part in (inside, ~inside))
+        found[version] = _mixed(rates, shares * inside, inside), _mixed(rates, shares * ~inside, ~inside)
     return found
 
 
