@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving import mlflow_protocol, open_inference, openapi, pages, telemetry
+from serving import mlflow_protocol, open_inference, openapi, pages, surveys, telemetry
 from serving.access import Access
 from serving.explain import MESSAGES, Explainer
 from serving.gateway import Gateway
@@ -17,9 +17,11 @@ def create_app(settings: Settings) -> Gateway:
     """The ASGI application; its lifespan starts and stops the `Worker`, found as ``app.state.worker``."""
     worker = Worker(settings)
     explainer = Explainer(worker.slots, settings)
+    answers = surveys.Surveys(settings)
     document, docs = openapi.pages(lambda: routes, settings)
     routes = (
         *_scoring(worker, settings, explainer),
+        surveys.route(answers),
         *mlflow_protocol.routes(worker, settings),
         *open_inference.routes(worker, settings),
         *_about(worker),
@@ -34,7 +36,7 @@ def create_app(settings: Settings) -> Gateway:
         budget_s=settings.latency_budget_seconds,
         admission=Access(settings, worker.metrics),
         observers=telemetry.observers(settings),
-        beside=(explainer,),
+        beside=(explainer, answers),
     )
 
 

@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         "", description="requests of one caller, as 200/second; a key may have its own; empty: no limit"
     )
     worker_api_key: SecretStr | None = Field(None, description="API key with which `undertone replay` calls the worker")
+    typeform_secret: SecretStr | None = Field(
+        None, description="secret of Typeform's webhook: what it signed may post answers to `/v1/surveys` without a key"
+    )
+    delighted_secret: SecretStr | None = Field(
+        None, description="the same for Delighted, whose webhooks are signed with its API key"
+    )
     explain_seconds: float = Field(
         10.0, gt=0, description="longest time for the explanations of one request (`?explain=true`)"
     )
@@ -250,7 +256,7 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """Environment that gives a child process these same settings, and keeps its libraries quiet and local."""
         # a secret stays with the process that it was given to
-        values: dict[str, Any] = self.model_dump(exclude_none=True, exclude={"passphrase", "worker_api_key"})
+        values: dict[str, Any] = self.model_dump(exclude_none=True, exclude=_SECRETS)
         own = {f"UNDERTONE_{name.upper()}": _as_text(value) for name, value in values.items()}
         return own | {
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
@@ -306,6 +312,9 @@ def get_settings() -> Settings:
     """The settings of this process, read once."""
     return Settings(**_typed)
 
+
+#: Settings that no child process is told.
+_SECRETS = {"passphrase", "worker_api_key", "typeform_secret", "delighted_secret"}
 
 #: What was typed at the terminal: this process knows it, its environment and its children do not.
 _typed: dict[str, Any] = {}
