@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from console import acts, insights, pages, people, reviews
+from console import acts, drift, insights, pages, people, reviews
 from console.guard import Guard, Tokens, hosts
 from console.opening import SharedWorkspace
 from console.render import HERE, Console, page
@@ -46,7 +46,7 @@ def create_app(settings: Settings, listening: str = "127.0.0.1") -> FastAPI:
         ],
     )
     app.state.console = Console(settings, SharedWorkspace(settings), Tokens())
-    for router in (pages.router, acts.router, insights.router, reviews.router):
+    for router in (pages.router, acts.router, drift.router, insights.router, reviews.router):
         app.include_router(router, dependencies=[Depends(known)])
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     app.add_api_route("/healthz", healthz)

@@ -114,7 +114,7 @@ class Shape:
 
 DESK = Shape(1080, 340, 52, 132, 12)
 PHONE = Shape(356, 270, 42, 84, 4, name="phone")
-PANEL = Shape(356, 200, 42, 14, 4, name="panel")
+PANEL = Shape(356, 200, 42, 14, 5, name="panel")
 
 
 def shares(most: float) -> Axis:
