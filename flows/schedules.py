@@ -1,5 +1,5 @@
-"""What runs by itself: a daily drift watch for every task, an hourly look at registry and ledger, a page for every
-incident, and a retrain that people can start from Prefect's page.
+"""What runs by itself: a daily drift watch for every task, a watch of what customers say, an hourly look at registry
+and ledger, a page for every incident, and a retrain that people can start from Prefect's page.
 
 `python -m flows.schedules` serves them until it is stopped; `undertone up` starts it. ``prefect.yaml`` has the same
 deployments for a work pool.
@@ -19,13 +19,17 @@ from prefect.events import DeploymentEventTrigger
 
 from flows.alerts import tell
 from flows.reconcile import reconcile
+from flows.retention import retain
 from flows.retrain import retrain
 from flows.watch_drift import watch
+from flows.watch_insights import watch_insights
 from monitoring.incidents import EVENTS
 from undertone.tasks import TASKS
 
 WATCH_CRON = "0 3 * * *"
 RECONCILE_CRON = "17 * * * *"
+RETAIN_CRON = "41 1 * * *"
+INSIGHTS_CRON = "5 */4 * * *"
 
 #: Seconds without a sign of life after which a run is dead: many beats of our own processes, and more than one of a run
 #: that somebody starts elsewhere, for which Prefect's default is 180.
@@ -55,6 +59,18 @@ def deployments() -> list[RunnerDeployment]:
         description="Whatever the ledger does not explain in the registry fails this run.",
         tags=["undertone", "governance"],
     )
+    insights = watch_insights.to_deployment(
+        name="insights",
+        cron=INSIGHTS_CRON,
+        description="What changed in what customers say, told once.",
+        tags=["undertone", "insights"],
+    )
+    retaining = retain.to_deployment(
+        name="retain",
+        cron=RETAIN_CRON,
+        description="Removes texts, customer ids and embeddings past their retention; without one, nothing.",
+        tags=["undertone", "privacy"],
+    )
     by_hand = retrain.to_deployment(
         name="retrain",
         description="Train a challenger now.",
@@ -78,7 +94,7 @@ def deployments() -> list[RunnerDeployment]:
         ],
     )
     return [
-        cast("RunnerDeployment", made) for made in (*watches, reconciling, by_hand, incidents)
+        cast("RunnerDeployment", made) for made in (*watches, insights, reconciling, retaining, by_hand, incidents)
     ]  # sync_compatible blurs the type
 
 
@@ -97,7 +113,9 @@ def crash_dead_runs() -> Automation:
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={
                 "prefect.resource.role": "flow",
-                "prefect.resource.name": sorted({flow.name for flow in (watch, reconcile, retrain, tell)}),
+                "prefect.resource.name": sorted(
+                    {flow.name for flow in (watch, watch_insights, reconcile, retain, retrain, tell)}
+                ),
             },
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Literal
 
 from insights.counts import Counts, Said, corrections, read_counts
@@ -16,7 +17,7 @@ from insights.trend import MOST_SERIES, series_name
 from undertone.store import Store
 from undertone.tasks import TaskSpec, get_task
 
-__all__ = ["Change", "Example", "Verdict", "changes"]
+__all__ = ["Change", "Days", "Example", "Looked", "Verdict", "changes", "compare"]
 
 Verdict = Literal["changed", "steady", "too_few"]
 
@@ -115,22 +116,60 @@ def changes(
     against = against or period.before()
     begins = against.end - HISTORY
     history = replace(against, start=begins, end=against.start) if begins < against.start else None
-    found: list[_Compared] = []
-    for spec in specs:
-        corrected = corrections(store, spec)
-        wanted = tuple(cut for cut in cuts if getattr(period, cut) is None)
-        parts = [_read(store, spec, one, wanted) for one in (history, against, period)]
-        found += [
-            compared
-            for cut, value in _series(parts[1:], wanted)
-            for compared in _compare(corrected, spec, parts, cut, value)
-        ]
+    wanted = tuple(cut for cut in cuts if getattr(period, cut) is None)
+    looked = [
+        Looked(spec, corrections(store, spec), *(_read(store, spec, one, wanted) for one in (history, against, period)))
+        for spec in specs
+    ]
+    found = compare(looked, period, against, cuts=wanted, min_effect=min_effect, alpha=alpha)
+    return tuple(_shown(store, item, examples) if item.verdict == "changed" else item for item in found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Days:
+    """Counts of some days; ``steps`` days in all."""
+
+    steps: int
+    counts: Counts
+
+    def said(self, cut: Cut | None, value: str | None) -> list[Said]:
+        """Label counts of one series, by day."""
+        return self.counts.by_step(self.steps, None if cut is None else self.counts.values[cut] == value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What is known of a task: its model's errors, the days that only tell how much days vary, before, and now."""
+
+    spec: TaskSpec
+    corrected: Corrections
+    earlier: Days
+    before: Days
+    after: Days
+
+
+def compare(
+    looked: Sequence[Looked],
+    period: Period,
+    against: Period,
+    *,
+    cuts: Sequence[Cut] = ("channel", "segment"),
+    min_effect: float = MIN_EFFECT,
+    alpha: float = ALPHA,
+) -> tuple[Change, ...]:
+    """`changes`, of counts that are there already, and without examples."""
+    found = [
+        compared for task in looked for cut, value in _series(task, cuts) for compared in _compare(task, cut, value)
+    ]
     told = [
         _judge(item, p, period, against, min_effect, alpha)
         for item, p in zip(found, _adjusted([item.difference for item in found]), strict=True)
     ]
-    told.sort(key=lambda item: (_ORDER[item.verdict], -abs(item.difference or 0.0), -item.after.rows, item.series))
-    return tuple(_shown(store, item, examples) if item.verdict == "changed" else item for item in told)
+    return tuple(
+        sorted(
+            told, key=lambda item: (_ORDER[item.verdict], -abs(item.difference or 0.0), -item.after.rows, item.series)
+        )
+    )
 
 
 _ORDER: dict[Verdict, int] = {"changed": 0, "steady": 1, "too_few": 2}
@@ -149,39 +188,25 @@ class _Compared:
     difference: Difference | str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """A period's counts, in days; None: the period is empty."""
-
-    steps: int
-    counts: Counts
-
-    def said(self, cut: Cut | None, value: str | None) -> list[Said]:
-        """Label counts of one series, by day."""
-        return self.counts.by_step(self.steps, None if cut is None else self.counts.values[cut] == value)
-
-
-def _read(store: Store, spec: TaskSpec, period: Period | None, cuts: Sequence[Cut]) -> _Part:
+def _read(store: Store, spec: TaskSpec, period: Period | None, cuts: Sequence[Cut]) -> Days:
     if period is None:
-        return _Part(0, Counts.empty(spec, cuts))
+        return Days(0, Counts.empty(spec, cuts))
     days = replace(period, step="day")
-    return _Part(sum(1 for _ in days.steps()), read_counts(store, spec, days, cuts))
+    return Days(sum(1 for _ in days.steps()), read_counts(store, spec, days, cuts))
 
 
-def _series(parts: Sequence[_Part], cuts: Sequence[Cut]) -> Iterator[tuple[Cut | None, str | None]]:
+def _series(task: Looked, cuts: Sequence[Cut]) -> Iterator[tuple[Cut | None, str | None]]:
     """All messages, then each cut's largest values: those of now first, then those of before."""
     yield None, None
-    before, now = parts
     for cut in cuts:
-        values = dict.fromkeys([*now.counts.largest(cut, MOST_SERIES), *before.counts.largest(cut, MOST_SERIES)])
-        yield from ((cut, value) for value in list(values)[:MOST_SERIES])
+        largest = (part.counts.largest(cut, MOST_SERIES) for part in (task.after, task.before))
+        yield from ((cut, value) for value in list(dict.fromkeys(chain(*largest)))[:MOST_SERIES])
 
 
-def _compare(
-    corrected: Corrections, spec: TaskSpec, parts: Sequence[_Part], cut: Cut | None, value: str | None
-) -> Iterator[_Compared]:
-    earlier, before, after = (part.said(cut, value) for part in parts)
-    shares = [corrected.estimate(summed(steps, len(spec.labels))) for steps in (before, after)]
+def _compare(task: Looked, cut: Cut | None, value: str | None) -> Iterator[_Compared]:
+    spec, corrected = task.spec, task.corrected
+    earlier, before, after = (part.said(cut, value) for part in (task.earlier, task.before, task.after))
+    shares = [corrected.estimate(summed(days, len(spec.labels))) for days in (before, after)]
     found = differences(corrected, before, after, earlier)
     for label in spec.labels if len(spec.labels) > 2 else spec.labels[1:]:  # of two, one says what the other does
         difference = found if isinstance(found, str) else found[label]

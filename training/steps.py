@@ -36,6 +36,7 @@ from training.verdict import show
 from training.work import Request, Work, open_work, whole
 from undertone import governance
 from undertone.card_description import description
+from undertone.confusions import record_confusions
 from undertone.engine import Engine, Scores, calibrated
 from undertone.errors import UndertoneError, VerificationError
 from undertone.evidence import FOLDER
@@ -229,6 +230,7 @@ def register(workspace: Workspace, work: Work, run_id: str, evaluation: Evaluati
             "undertone.synthetic": str(work.synthetic).lower(),
         },
     )
+    record_confusions(workspace.store, get_task(request.task), made.version, evaluation.confusion)
     if workspace.ledger.latest(request.task, ["registered"], made.version) is not None:
         return made
     workspace.ledger.append(

@@ -13,7 +13,7 @@ from typing import Any
 import prefect
 import pytest
 
-from flows import alerts
+from flows import channels
 from flows.alerts import notify, tell
 from monitoring.policy import RetrainDecision
 from undertone.records import DriftVerdict, LedgerEntry, Verdict
@@ -59,7 +59,7 @@ class Receiver:
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(alerts, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(channels, "PAUSES", (0.0, 0.0))
     made = Receiver()
     thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -173,7 +173,7 @@ def test_a_webhook_that_stumbles_gets_three_tries(watches: Watches, receiver: Re
 def test_no_webhook_ends_a_watch_or_shows_its_secret(
     workspace: Workspace, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(alerts, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(channels, "PAUSES", (0.0, 0.0))
     watches = Watches(workspace, webhook_url=url)
     watches.watch("severe")
     (row,) = watches.rows()
