@@ -14,7 +14,8 @@ from monitoring.audit import AuditResult, assess, audit_size, draw, measured, op
 from monitoring.windows import Window
 from undertone.errors import DataError
 from undertone.records import DriftVerdict, utc
-from undertone.reviews import AuditedAnswer, Pick, Reviews, pick_unsure
+from undertone.review_picks import Pick, Reason, find_candidates, pick
+from undertone.reviews import AuditedAnswer, Reviews
 from undertone.shares import sample_key
 from undertone.store import Store
 from undertone.tasks import TaskSpec, get_task
@@ -136,26 +137,26 @@ def estimate_error(workspace: Workspace, task: str, until: datetime | None = Non
     return sum(errors) / len(errors) if errors else None
 
 
-def queue_unsure(workspace: Workspace, task: str, count: int, now: datetime, days: float) -> int:
-    """Put up to `count` answers of the champion that it was unsure of into the review queue, once a day.
+def queue_picks(
+    workspace: Workspace, task: str, count: int, now: datetime, days: float, reason: Reason | None = None
+) -> int:
+    """Put up to `count` answers of the champion whose label would teach most into the review queue, once a day.
 
-    From the messages of the last `days`, without those that were labelled or asked before. Gives their number.
+    From the messages of the last `days`, without those that were asked before. Gives their number.
+
+    Args:
+        reason: what they are picked for, where it is not their own.
     """
-    spec, now, queue = get_task(task), utc(now), Reviews(workspace.store)
+    spec, now, queue = get_task(task), utc(now), workspace.reviews
     champion = workspace.ledger.champion(task, now)
     if champion is None or champion.version is None:
         raise DataError(
             f"a champion of {task} whose answers to review", "none", f"approve one: `undertone models list {task}`"
         )
-    rows = workspace.store.sample(
-        task, now - timedelta(days=days), now, version=champion.version, limit=spec.drift.max_rows
-    )
-    known = queue.asked(task) | {row["message_id"] for row in workspace.store.labelled(task)}
-    fresh = [
-        row for row in rows if row["message_id"] not in known and len(row["probabilities"] or ()) == len(spec.labels)
-    ]
-    batch = f"review-{task}-{champion.version}-{now:%Y-%m-%d}"
-    picks = pick_unsure(fresh, count, seed=sample_key(batch))
+    start, since = now - timedelta(days=days), queue.picked_at(task)
+    rows = find_candidates(workspace.store, task, champion.version, start, now, limit=spec.drift.max_rows, since=since)
+    batch = f"{reason or 'review'}-{task}-{champion.version}-{now:%Y-%m-%d}"
+    picks = pick(rows, count, seed=sample_key(batch), reason=reason)
     return queue.add(task, batch, "review", picks, version=champion.version, asked_at=now)
 
 

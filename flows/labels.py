@@ -12,7 +12,7 @@ import pandas as pd
 from undertone.csv_cells import as_csv, inert_row
 from undertone.errors import DataError
 from undertone.records import Feedback, utc
-from undertone.reviews import GivenLabel, Reviews
+from undertone.reviews import GivenLabel
 from undertone.tasks import TaskSpec, get_task
 from undertone.text import repair
 from undertone.workspace import Workspace
@@ -20,11 +20,13 @@ from undertone.workspace import Workspace
 Format = Literal["csv", "label-studio"]
 
 #: Columns of an exported queue; labellers fill in `label`, and `reviewer` if they like.
-COLUMNS = ("review_id", "text", "channel", "segment", "sent_at", "label", "reviewer")
+COLUMNS = ("review_id", "text", "channel", "segment", "sent_at", "guideline", "label", "reviewer")
 
 
 def add_file(task: str, path: str, workspace: Workspace | None = None) -> dict[str, Any]:
-    """Store the labels in a CSV with columns message_id and label, and optionally labeller, labelled_at and suggested.
+    """Store the labels in a CSV with the columns message_id and label.
+
+    Others may be there: labeller, labelled_at, suggested and guideline (version of the labelling guideline).
 
     Labels for messages that were never scored are kept too, counted as ``unknown``: they count once the
     message is scored. ``suggested`` (true or false) says that the labeller saw the model's answer first.
@@ -45,7 +47,8 @@ def add_file(task: str, path: str, workspace: Workspace | None = None) -> dict[s
             labeller=repair(row.get("labeller") or workspace.settings.actor),
             labelled_at=_time(row.get("labelled_at"), path) or now,
             origin="import",
-            suggested=_truth(row.get("suggested"), path),
+            suggested=_truth(row.get("suggested"), "suggested", path),
+            guideline=_guideline(row),
         )
         for row in rows
     ]
@@ -54,26 +57,31 @@ def add_file(task: str, path: str, workspace: Workspace | None = None) -> dict[s
     return {"added": added, "unknown": sum(label.message_id not in known for label in labels)}
 
 
-def export_reviews(task: str, layout: Format = "csv", workspace: Workspace | None = None) -> str:
-    """The open items of the review queue as a file's content, without the model's answers.
+def export_reviews(
+    task: str, layout: Format = "csv", workspace: Workspace | None = None, reviewer: str | None = None
+) -> str:
+    """The open items of the review queue as a file's content.
+
+    Neither the models' answers are in it nor why an item was picked: who labels shall know neither. Second items are
+    rows like all others.
 
     Args:
         layout: ``csv`` with `COLUMNS`, or ``label-studio``: a list of tasks as JSON, with ``data.text`` and
             ``data.review_id``.
+        reviewer: leave out second items of messages that this one labelled; None: all.
     """
-    items = Reviews((workspace or Workspace()).store).export(get_task(task).name)
-    if layout == "label-studio":
-        tasks = [
-            {"data": {"review_id": item["id"], **{name: item[name] for name in ("text", "channel", "segment")}}}
-            for item in items
-        ]
-        return json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
-    rows = [
-        {"review_id": item["id"], "sent_at": item["sent_at"].isoformat()}
-        | inert_row({name: item[name] for name in ("text", "channel", "segment")})
-        for item in items
+    workspace = workspace or Workspace()
+    guideline = workspace.settings.guideline
+    shown = [
+        {"review_id": item["id"]}
+        | {name: item[name] for name in ("text", "channel", "segment", "sent_at")}
+        | {"guideline": guideline}
+        for item in workspace.reviews.export(get_task(task).name, reviewer)
     ]
-    return as_csv(COLUMNS, rows)
+    if layout == "label-studio":
+        tasks = [{"data": {name: cell for name, cell in item.items() if name != "sent_at"}} for item in shown]
+        return json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
+    return as_csv(COLUMNS, [inert_row(item | {"sent_at": item["sent_at"].isoformat()}) for item in shown])
 
 
 def import_reviews(
@@ -81,7 +89,8 @@ def import_reviews(
 ) -> dict[str, int]:
     """Labels for items of the review queue: a CSV as `export_reviews` writes it, or Label Studio's JSON export.
 
-    Rows without a label stay open. All labels count, or none.
+    Rows without a label stay open. All labels count, or none. Where two people annotated a task in Label Studio, the
+    newest annotation is the item's label, and the newest of the other person its second label.
 
     Args:
         reviewer: who labelled rows that name nobody; default: the settings' actor.
@@ -103,15 +112,19 @@ def import_reviews(
             row["label"],
             repair(row.get("reviewer") or reviewer),
             _time(row.get("labelled_at"), path),
+            _guideline(row),
+            second=_truth(row.get("second"), "second", path),
         )
         for row in given
     ]
-    counts = Reviews(workspace.store).import_labels(task, labels, now or datetime.now(UTC))
+    counts = workspace.reviews.import_labels(task, labels, now or datetime.now(UTC))
     return counts | {"open": len(rows) - len(given)}
 
 
 def _label_studio(path: str) -> list[dict[str, str]]:
-    """Rows of Label Studio's JSON export (https://labelstud.io/guide/task_format): the newest annotation of each task.
+    """Rows of Label Studio's JSON export (https://labelstud.io/guide/task_format).
+
+    The newest annotation of each task is one, and the newest by somebody else another one, marked as ``second``.
 
     Raises:
         DataError: it is something else, an annotation has several choices, or began as a prediction.
@@ -119,7 +132,7 @@ def _label_studio(path: str) -> list[dict[str, str]]:
     try:
         with open(path, encoding="utf-8") as stream:
             tasks = json.load(stream)
-        return [_annotated(task) for task in tasks]
+        return [row for task in tasks for row in _annotated(task)]
     except OSError as error:
         raise DataError("a JSON file of labels", f"{type(error).__name__}: {error}", f"check {path}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -130,26 +143,39 @@ def _label_studio(path: str) -> list[dict[str, str]]:
         ) from error
 
 
-def _annotated(task: Mapping[str, Any]) -> dict[str, str]:
-    item = {"review_id": str(task["data"]["review_id"]), "label": ""}
+def _annotated(task: Mapping[str, Any]) -> list[dict[str, str]]:
+    data = task["data"]
+    item = {"review_id": str(data["review_id"]), "label": "", "guideline": str(data.get("guideline") or "")}
     kept = [one for one in task["annotations"] if not one.get("was_cancelled") and one["result"]]
     if not kept:
-        return item
-    newest = max(kept, key=lambda one: one.get("updated_at") or one.get("created_at") or "")
-    if newest.get("parent_prediction"):
+        return [item]
+    kept.sort(key=lambda one: one.get("updated_at") or one.get("created_at") or "")
+    others = [one for one in kept if _annotator(one) != _annotator(kept[-1])]
+    second = [item | _annotation(item["review_id"], others[-1]) | {"second": "true"}] if others else []
+    return [item | _annotation(item["review_id"], kept[-1]), *second]
+
+
+def _annotation(item: str, annotation: Mapping[str, Any]) -> dict[str, str]:
+    """Label, reviewer and time of one annotation."""
+    if annotation.get("parent_prediction"):
         raise DataError(
             "labels that people gave without a suggestion",
-            f"an annotation of item {item['review_id']} that began as a prediction",
+            f"an annotation of item {item} that began as a prediction",
             "label it again in a project without predictions",
         )
-    choices = [choice for one in newest["result"] if one["type"] == "choices" for choice in one["value"]["choices"]]
+    choices = [choice for one in annotation["result"] if one["type"] == "choices" for choice in one["value"]["choices"]]
     if len(choices) != 1:
-        raise DataError("one choice an item", f"{len(choices)} for item {item['review_id']}", "choose one label")
-    who = newest.get("completed_by")
+        raise DataError("one choice an item", f"{len(choices)} for item {item}", "choose one label")
+    who, at = _annotator(annotation), annotation.get("created_at")
+    named = {"reviewer": who} if who else {}
+    return {"label": str(choices[0])} | named | ({"labelled_at": str(at)} if at else {})
+
+
+def _annotator(annotation: Mapping[str, Any]) -> str:
+    """Who annotated; empty: the export does not say."""
+    who = annotation.get("completed_by")
     who = (who.get("email") or who.get("id")) if isinstance(who, dict) else who
-    named = {"reviewer": who if isinstance(who, str) else f"label-studio user {who}"} if who else {}
-    at = newest.get("created_at")
-    return item | {"label": str(choices[0])} | named | ({"labelled_at": str(at)} if at else {})
+    return "" if not who else who if isinstance(who, str) else f"label-studio user {who}"
 
 
 def read_csv(path: str, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -184,10 +210,15 @@ def _time(value: str | None, path: str) -> datetime | None:
         raise DataError("times such as 2026-10-05T03:00Z, or none", repr(value), f"mend {path}") from error
 
 
-def _truth(value: str | None, path: str) -> bool:
+def _guideline(row: Mapping[str, str]) -> str | None:
+    """The version of the guideline that a row names, as much of it as the store keeps; None: none."""
+    return repair(row.get("guideline") or "").strip()[:40] or None
+
+
+def _truth(value: str | None, column: str, path: str) -> bool:
     word = (value or "").strip().lower()
     if word not in {"", "true", "false"}:
-        raise DataError("true, false or nothing in the column suggested", repr(value), f"mend {path}")
+        raise DataError(f"true, false or nothing in the column {column}", repr(value), f"mend {path}")
     return word == "true"
 
 

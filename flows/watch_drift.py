@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.alerts import notify
 from flows.artifacts import publish
-from flows.audits import audit_of, draw_audit, estimate_error, queue_unsure
+from flows.audits import audit_of, draw_audit, estimate_error, queue_picks
 from flows.floors import floors_of
 from flows.look import Look, look, read_champion
 from flows.retrain import retrain
@@ -287,7 +287,7 @@ def _ask_labels(workspace: Workspace, spec: TaskSpec, seen: Look, decision: Retr
     fresh = fresh_labels(workspace.store, spec.name, seen.served.trained_at, now)
     wanted = max(spec.audit.fresh_labels - fresh, 0)
     try:
-        queued = queue_unsure(workspace, spec.name, wanted, now, seen.length.total_seconds() / 86_400)
+        queued = queue_picks(workspace, spec.name, wanted, now, seen.length.total_seconds() / 86_400, "drift")
     except DataError as error:  # a champion by an alias that nobody approved: the request stands without a queue
         log.warning("%s: no messages were queued for review: %s", spec.name, error)
         queued = 0

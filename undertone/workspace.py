@@ -7,6 +7,7 @@ from functools import cached_property
 
 from undertone.ledger import Ledger
 from undertone.registry import Registry
+from undertone.reviews import Reviews
 from undertone.settings import Settings, get_settings
 from undertone.store import Store
 
@@ -31,6 +32,11 @@ class Workspace:
         """The ledger in the store, with this machine's witness of it."""
         database = hashlib.sha256(self.settings.database_url.encode()).hexdigest()[:8]
         return Ledger(self.store, self.settings.state_dir / f"ledger-{database}.head")
+
+    @cached_property
+    def reviews(self) -> Reviews:
+        """The review queue, with the settings' guideline and share of second labels."""
+        return Reviews(self.store, self.settings.guideline or None, self.settings.second_share)
 
     @cached_property
     def registry(self) -> Registry:

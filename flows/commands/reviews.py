@@ -10,7 +10,8 @@ import typer
 from flows.commands.options import Json, Task
 
 app = typer.Typer(
-    help="Messages for people to label: next, label, skip, show, pick, export, import.", no_args_is_help=True
+    help="Messages for people to label: next, label, skip, undo, show, agreement, pick, export, import.",
+    no_args_is_help=True,
 )
 
 Item = Annotated[int, typer.Argument(help="number of the item, as `next` shows it", metavar="ITEM")]
@@ -25,7 +26,7 @@ def next_items(
     reviewer: Reviewer = "",
     as_json: Json = False,
 ) -> None:
-    """Take the next messages in hand: audits first, then the oldest. Nobody else gets them meanwhile."""
+    """Take the next messages in hand: audits first, then the most valuable. Nobody else gets them meanwhile."""
     from datetime import UTC, datetime
 
     from flows.terminal import emit, say
@@ -70,6 +71,64 @@ def skip(item: Item, reviewer: Reviewer = "", as_json: Json = False) -> None:
 
 
 @app.command()
+def undo(
+    task: Annotated[str, typer.Argument(help="the last act on this task; default: on any", metavar="[TASK]")] = "",
+    reviewer: Reviewer = "",
+    as_json: Json = False,
+) -> None:
+    """Take your last label or skip back: the item is yours again, and the label's feedback is gone."""
+    from datetime import UTC, datetime
+
+    from flows.terminal import emit
+    from undertone.tasks import get_task
+
+    queue, name = _queue(reviewer)
+    undone = queue.undo(name, datetime.now(UTC), get_task(task).name if task else None)
+    was = undone["label"] or "skipped"
+    emit(undone, as_json=as_json, text=f"item {undone['id']} of {undone['task']} was {was}; it is open again")
+
+
+@app.command()
+def agreement(task: Task, as_json: Json = False) -> None:
+    """How far two people give a message the same label: Cohen's kappa in all, by pair of people and by label."""
+    from dataclasses import asdict
+
+    from flows.terminal import emit, table
+    from undertone.agreement import agree, agree_by_label, by_people
+    from undertone.tasks import get_task
+
+    spec = get_task(task)
+    twice = _queue()[0].twice(spec.name)
+    kept = [one for one in twice if one.same_guideline]
+    pairs = [(one.first_label, one.second_label) for one in kept]
+    people = [(names, agree(spec.labels, both)) for names, both in by_people(kept).items()]
+    labels = agree_by_label(spec.labels, pairs)
+    differ = [one for one in kept if one.first_label != one.second_label]
+    found = {
+        "task": spec.name,
+        "all": (all_ := agree(spec.labels, pairs)) and asdict(all_),
+        "people": [{"names": list(names), **asdict(one)} for names, one in people if one],
+        "labels": [asdict(one) for one in labels],
+        "differ": [asdict(one) | {"labelled_at": one.labelled_at.isoformat()} for one in differ],
+        "other_guidelines": len(twice) - len(kept),
+    }
+    shown = [{"who": "all", **_agreed(all_)}] if all_ else []
+    shown += [{"who": " and ".join(names), **_agreed(one)} for names, one in people if one]
+    by_label = [
+        {
+            "label": one.label,
+            "agreement": "-" if one.specific is None else f"{one.specific:.2f}",
+            "instead": ", ".join(f"{name} {count}" for name, count in one.instead),
+        }
+        for one in labels
+    ]
+    columns = ["item", "message_id", "first_reviewer", "first_label", "second_reviewer", "second_label"]
+    parts = [table(shown, ["who", "messages", "same", "kappa", "interval"])]
+    parts += [table(by_label, ["label", "agreement", "instead"]), table([asdict(one) for one in differ], columns)]
+    emit(found, as_json=as_json, text="\n\n".join(parts) if all_ else f"no message of {task} has two labels yet")
+
+
+@app.command()
 def show(
     task: Annotated[str, typer.Argument(help="one task; default: all", metavar="[TASK]")] = "",
     as_json: Json = False,
@@ -93,14 +152,14 @@ def pick(
     days: Annotated[float, typer.Option(help="of the messages sent in the last so many days")] = 7.0,
     as_json: Json = False,
 ) -> None:
-    """Queue answers that the champion was unsure of, and some at random: once a day."""
+    """Queue unsure answers of the champion that differ from each other, and some at random: once a day."""
     from datetime import UTC, datetime
 
-    from flows.audits import queue_unsure
+    from flows.audits import queue_picks
     from flows.terminal import emit
     from undertone.workspace import Workspace
 
-    added = queue_unsure(Workspace(), task, count, datetime.now(UTC), days)
+    added = queue_picks(Workspace(), task, count, datetime.now(UTC), days)
     emit({"added": added}, as_json=as_json, text=f"{added} messages of {task} went to the reviewers")
 
 
@@ -109,6 +168,9 @@ def export(
     task: Task,
     file: Annotated[str, typer.Option(help="where to write; default: standard output")] = "",
     layout: Annotated[str, typer.Option("--format", help="csv or label-studio")] = "csv",
+    reviewer: Annotated[
+        str, typer.Option(help="who will label: leave out what needs another person", metavar="NAME")
+    ] = "",
 ) -> None:
     """All open items as a file, to label them elsewhere. It holds customers' words: keep it as closed as the store."""
     from pathlib import Path
@@ -119,7 +181,7 @@ def export(
 
     if layout not in ("csv", "label-studio"):
         raise ConfigError("a format (csv, label-studio)", repr(layout), "use one of these")
-    made = export_reviews(task, layout)  # type: ignore[arg-type]
+    made = export_reviews(task, layout, reviewer=reviewer or None)  # type: ignore[arg-type]
     if file:
         try:
             Path(file).write_text(made, encoding="utf-8")
@@ -144,18 +206,29 @@ def import_file(
     from flows.terminal import emit
 
     counts = import_reviews(task, file, reviewer)
-    words = {"unchanged": "were there already", "others": "another reviewer had labelled", "open": "have no label yet"}
+    words = {
+        "second": "of them for the second time",
+        "unchanged": "were there already",
+        "others": "are another reviewer's",
+        "open": "have no label yet",
+    }
     parts = [f"{counts['labelled']} items labelled", *(f"{counts[k]} {w}" for k, w in words.items() if counts[k])]
     emit(counts, as_json=as_json, text=", ".join(parts))
 
 
 def _queue(reviewer: str = "") -> tuple[Any, str]:
     """The queue of this workspace, and who labels."""
-    from undertone.reviews import Reviews
     from undertone.workspace import Workspace
 
     workspace = Workspace()
-    return Reviews(workspace.store), reviewer or workspace.settings.actor
+    return workspace.reviews, reviewer or workspace.settings.actor
+
+
+def _agreed(one: Any) -> dict[str, Any]:
+    """A row on how far people agree."""
+    kappa = "not defined" if one.kappa is None else f"{one.kappa:.2f}"
+    interval = "too few to tell" if one.kappa_interval is None else "{:.2f} to {:.2f}".format(*one.kappa_interval)
+    return {"messages": one.rows, "same": f"{100 * one.observed:.0f} %", "kappa": kappa, "interval": interval}
 
 
 def _card(item: dict[str, Any], now: datetime) -> str:
@@ -163,7 +236,7 @@ def _card(item: dict[str, Any], now: datetime) -> str:
     about = [item["channel"], item["segment"] and f"segment {item['segment']}", _age(item["sent_at"], now)]
     return "\n".join(
         [
-            f"item {item['id']} ({item['kind']}): " + ", ".join(filter(None, about)),
+            f"item {item['id']}: " + ", ".join(filter(None, about)),
             *(f"  {line}" for line in item["text"].splitlines() or [""]),
             f"  {' | '.join(item['labels'])}",
         ]

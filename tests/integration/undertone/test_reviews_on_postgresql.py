@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.undertone.test_reviews import *  # noqa: F403
 from tests.unit.undertone.test_reviews import NOW, feedback_rows, ids, queue
+from tests.unit.undertone.test_reviews_twice import *  # noqa: F403
 from undertone.records import Feedback
 from undertone.reviews import GivenLabel, Reviews
 from undertone.schema import reviews as table

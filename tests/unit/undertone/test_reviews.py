@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 
 from undertone.errors import ConfigError, DataError
 from undertone.records import Feedback, Message, Prediction, ScoredMessage
-from undertone.reviews import RANDOM_SHARE, GivenLabel, Pick, Reviews, pick_unsure
+from undertone.reviews import GivenLabel, Pick, Reviews
 from undertone.schema import feedback, messages
 from undertone.schema import reviews as table
 from undertone.store import Store
@@ -108,7 +108,7 @@ def test_what_is_in_hand_comes_to_nobody_else_until_its_time_is_over(reviews: Re
     assert ids(reviews.next("sentiment", "bo", NOW + 29 * MINUTE)) == ["m1"]  # one's own comes again, and is renewed
     assert ids(reviews.next("sentiment", "eve", NOW + 31 * MINUTE)) == ["m2"]
     assert [row["held"] for row in reviews.open("sentiment", NOW + 31 * MINUTE)] == [2]
-    assert ids(reviews.next("sentiment", "eve", NOW + 60 * MINUTE, count=5)) == ["m1", "m2"]
+    assert ids(reviews.next("sentiment", "eve", NOW + 60 * MINUTE, count=5)) == ["m2", "m1"]  # one's own first
 
 
 def test_many_reviewers_at_once_never_share_an_item(reviews: Reviews) -> None:
@@ -251,11 +251,11 @@ def test_an_import_is_all_or_nothing_and_may_be_repeated(store: Store, reviews: 
         GivenLabel(two, "neutral", "bo", NOW - MINUTE),
         GivenLabel(one, "negative", "bo", NOW + timedelta(days=9)),  # a clock ahead of ours
     ]
-    assert reviews.import_labels("sentiment", given, NOW) == {"labelled": 2, "unchanged": 0, "others": 0}
-    assert reviews.import_labels("sentiment", given, NOW) == {"labelled": 0, "unchanged": 2, "others": 0}
+    assert reviews.import_labels("sentiment", given, NOW) == {"labelled": 2, "second": 0, "unchanged": 0, "others": 0}
+    assert reviews.import_labels("sentiment", given, NOW) == {"labelled": 0, "second": 0, "unchanged": 2, "others": 0}
     reviews.label(three, "neutral", "ann", NOW)
     given = [GivenLabel(three, "negative", "bo"), GivenLabel(one, "neutral", "bo")]
-    assert reviews.import_labels("sentiment", given, NOW) == {"labelled": 1, "unchanged": 0, "others": 1}
+    assert reviews.import_labels("sentiment", given, NOW) == {"labelled": 1, "second": 0, "unchanged": 0, "others": 1}
     found = {
         answer.message_id: (answer.label, answer.labelled_at) for answer in reviews.audited("sentiment", 3, NOW, NOW)
     }
@@ -279,18 +279,3 @@ def test_items_keep_what_they_were_drawn_with(store: Store, reviews: Reviews) ->
     with store.reading() as connection:
         row = connection.execute(select(table)).mappings().one()
     assert (row["model_version"], row["predicted"], row["weight"], row["asked_at"]) == (3, "positive", 5.0, NOW)
-
-
-def test_unsure_answers_are_picked_and_some_at_random() -> None:
-    rows = [
-        {"message_id": f"m{n:03}", "label": "positive", "segment": None, "probabilities": (0.0, n / 200, 1 - n / 200)}
-        for n in range(100)
-    ]
-    picked = [pick.message_id for pick in pick_unsure(rows, 40, seed=1)]
-    sure = round(40 * (1 - RANDOM_SHARE))
-    assert picked[:sure] == [f"m{n:03}" for n in range(99, 99 - sure, -1)]
-    assert len(set(picked)) == 40
-    assert picked == [pick.message_id for pick in pick_unsure(rows[::-1], 40, seed=1)]
-    assert picked[sure:] != [pick.message_id for pick in pick_unsure(rows, 40, seed=2)][sure:]
-    assert len(pick_unsure(rows, 1_000, seed=1)) == 100
-    assert pick_unsure([], 10, seed=1) == []
