@@ -191,8 +191,10 @@ def _import(
 
     def flush() -> None:
         nonlocal stored, new, strangers
-        new += surveys.write(store, batch)
-        stored += len({answer.id for answer in batch})
+        written = surveys.write(store, batch)
+        new, stored = new + written.new, stored + written.stored
+        if written.erased:
+            left_out["of a customer who was erased since"] += written.erased
         strangers += sum(answer.customer_id is None for answer in batch)
         batch.clear()
         progress(rows)

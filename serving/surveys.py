@@ -23,7 +23,7 @@ from serving.wire import Identifier, Moment, ShortText, first_fault, read_json
 from undertone import surveys
 from undertone.errors import DataError, StoreError
 from undertone.settings import Settings
-from undertone.surveys import Kind, Survey
+from undertone.surveys import Kind, Survey, Written
 
 #: Hidden fields and properties that are taken for the customer, unless the address names another.
 CUSTOMER = ("customer_id", "user_id")
@@ -138,15 +138,19 @@ class Surveys:
         elif tool != "generic" and self._signatures.asked_of(tool) and call.caller is None:
             self._signatures.check(tool, call.headers, call.body)
         found, ignored = parse(data, tool, call, self._settings.max_messages)
-        new = await asyncio.to_thread(self._write, found, replace=not _first(data)) if found else 0
-        return json_answer({"stored": len(found), "new": new, "ignored": ignored})
+        written = await asyncio.to_thread(self._write, found, replace=not _first(data))
+        if written.erased:
+            ignored = "of a customer who was erased since"
+        return json_answer({"stored": written.stored, "new": written.new, "ignored": ignored})
 
     async def stop(self) -> None:
         """Close the store."""
         if self._store is not None:
             await asyncio.to_thread(self._store.engine.dispose)
 
-    def _write(self, found: list[Survey], *, replace: bool) -> int:
+    def _write(self, found: list[Survey], *, replace: bool) -> Written:
+        if not found:
+            return Written()
         from undertone.store import Store  # SQLAlchemy: who sends no answers does not wait for it
 
         try:

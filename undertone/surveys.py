@@ -78,8 +78,17 @@ def survey(
     return Survey(whole, of, float(score), utc(answered_at), origin, customer, **words)
 
 
-def write(store: Store, answers: Sequence[Survey], *, replace: bool = True) -> int:
-    """Write answers, each id once; gives how many were new.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many answers the store now has, how many of them it had not, and how many are of erased customers."""
+
+    stored: int = 0
+    new: int = 0
+    erased: int = 0
+
+
+def write(store: Store, answers: Sequence[Survey], *, replace: bool = True) -> Written:
+    """Write answers, each id once; what customers answered before they were erased stays away.
 
     Args:
         store: where to.
@@ -92,24 +101,34 @@ def write(store: Store, answers: Sequence[Survey], *, replace: bool = True) -> i
     from sqlalchemy import select
     from sqlalchemy.dialects import postgresql, sqlite
 
+    from undertone import tombstones
     from undertone.schema import surveys
 
-    rows = {answer.id: asdict(answer) for answer in answers}
-    if not rows:
-        return 0
+    last = {answer.id: answer for answer in answers}
+    if not last:
+        return Written()
     with store.transaction() as connection:
+        erased = tombstones.erased_at(connection, (answer.customer_id for answer in last.values()))
+        # in one order everywhere: two that write the same answers queue, they do not deadlock
+        rows = [
+            asdict(last[id])
+            for id in sorted(last)
+            if not tombstones.is_buried(erased, last[id].customer_id, last[id].answered_at)
+        ]
+        if not rows:
+            return Written(erased=len(last))
+        ids = [row["id"] for row in rows]
+        known = set(connection.execute(select(surveys.c.id).where(surveys.c.id.in_(ids))).scalars())
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        known = set(connection.execute(select(surveys.c.id).where(surveys.c.id.in_(rows))).scalars())
         insert = dialect.insert(surveys)
         changes = {column.name: insert.excluded[column.name] for column in surveys.c if not column.primary_key}
-        insert = (
+        connection.execute(
             insert.on_conflict_do_update(index_elements=["id"], set_=changes)
             if replace
-            else (insert.on_conflict_do_nothing())
+            else insert.on_conflict_do_nothing(),
+            rows,
         )
-        # in one order everywhere: two that write the same answers queue, they do not deadlock
-        connection.execute(insert, [rows[id] for id in sorted(rows)])
-    return len(rows.keys() - known)
+    return Written(len(rows), len(rows) - len(known), len(last) - len(rows))
 
 
 def _plain(value: str | None) -> str | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from insights.surveys import TOOLS, import_file, score_of
-from undertone import surveys
+from undertone import surveys, tombstones
 from undertone.errors import ConfigError, DataError
 from undertone.schema import surveys as table
 from undertone.store import Store
@@ -134,6 +134,15 @@ def test_importing_again_changes_nothing_and_a_corrected_score_counts(store: Sto
     written(tmp_path, "id,kind,score,answered_at\n1,nps,2,2026-11-03T10:00Z\n")
     import_file(store, path)
     assert [row["score"] for row in stored(store)] == [2.0, 4.0]
+
+
+def test_what_an_erased_customer_answered_before_stays_away(store: Store, tmp_path: Path) -> None:
+    with store.transaction() as connection:
+        tombstones.bury(connection, "c1", datetime(2026, 11, 4, tzinfo=UTC))
+    rows = "1,nps,9,2026-11-03,c1\n2,nps,9,2026-11-03,c2\n3,nps,9,2026-11-05,c1\n"
+    found = import_file(store, written(tmp_path, "id,kind,score,time,customer_id\n" + rows))
+    assert (found.stored, found.left_out) == (2, {"of a customer who was erased since": 1})
+    assert [row["id"] for row in stored(store)] == ["generic:2", "generic:3"]
 
 
 def test_batches_are_told_as_they_are_stored(store: Store, tmp_path: Path) -> None:
