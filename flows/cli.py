@@ -20,6 +20,7 @@ from flows.commands import (
     labels,
     ledger,
     models,
+    privacy,
     reviews,
     tasks,
     trials,
@@ -49,6 +50,7 @@ app.add_typer(feedback.app, name="feedback")
 app.add_typer(reviews.app, name="reviews")
 app.add_typer(labels.app, name="labels")
 app.add_typer(insights.app, name="insights")
+app.add_typer(privacy.app, name="privacy")
 
 Now = Annotated[str, typer.Option(help="the clock, ISO 8601; default: this moment", metavar="TIME")]
 Effort = Annotated[str, typer.Option(help="smoke (about a minute), standard or thorough")]
@@ -193,6 +195,48 @@ def serve(
     from serving.__main__ import main as serve_worker
 
     raise typer.Exit(serve_worker() or 0)
+
+
+@app.command()
+def stream(
+    source: Annotated[
+        str,
+        typer.Option(
+            help="kafka://HOST:PORT[,…]/TOPIC?group=NAME, kinesis://STREAM?region=NAME, a JSON Lines or CSV file; -:"
+            " standard input",
+            metavar="URL",
+        ),
+    ] = "-",
+    sink: Annotated[
+        str, typer.Option(help="where scores go beside the store; -: standard output; none: nowhere", metavar="URL")
+    ] = "-",
+    dead_letters: Annotated[
+        str,
+        typer.Option(
+            help="where messages go that cannot be scored, with the reason; default: SOURCE-dead-letters beside the"
+            " source, standard error for standard input",
+            metavar="URL",
+        ),
+    ] = "",
+    batch: Annotated[int, typer.Option(help="messages at most that are scored and committed together")] = 200,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="port of a page for Prometheus, on the settings' host")
+    ] = None,
+    with_values: Annotated[
+        bool, typer.Option("--with-values", help="dead letters hold what was sent, customers' words among it")
+    ] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a message, and end")] = False,
+) -> None:
+    """Score messages from a stream or a file: results go to another, and to the store; then they are committed.
+
+    SIGTERM or Ctrl-C finishes the batch in hand. A file goes on where the last run of its group ended.
+    """
+    from flows import streaming
+
+    if schema:
+        streaming.show_schema()
+    else:
+        streaming.run(source, "" if sink == "none" else sink, dead_letters, batch, metrics_port, with_values)
 
 
 @app.command()

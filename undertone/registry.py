@@ -298,6 +298,28 @@ class Registry:
             path = Path(self.client.download_artifacts(run_id, folder, scratch))
             return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
 
+    def run_ids(self) -> list[str]:
+        """Every run of the experiment, those that were deleted too, which keep their files."""
+        from mlflow.entities import ViewType
+
+        found: list[str] = []
+        with self._translated("its runs"):
+            experiment = self.client.get_experiment_by_name(self.settings.experiment)
+            token, more = None, experiment is not None
+            while more:
+                page = self.client.search_runs(
+                    [experiment.experiment_id], run_view_type=ViewType.ALL, max_results=1_000, page_token=token
+                )
+                found += [str(run.info.run_id) for run in page]
+                token = page.token
+                more = bool(token)
+        return found
+
+    def file_names(self, run_id: str, folder: str) -> list[str]:
+        """Paths of the files right in a folder of a run; no such folder gives none."""
+        with self._translated(f"{folder} of run {run_id}"):
+            return [item.path for item in self.client.list_artifacts(run_id, folder) if not item.is_dir]
+
 
 @contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:

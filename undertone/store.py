@@ -519,6 +519,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's "begin" event below opens transactions itself
     connection.execute("pragma journal_mode=wal")
     connection.execute("pragma synchronous=normal")
+    connection.execute("pragma secure_delete=on")  # what is erased is overwritten; nothing else is deleted often
 
 
 def _begin_sqlite(connection: Connection) -> None:
