@@ -134,7 +134,9 @@ def read_counts(
     index = spec.label_index()
     last = sum(1 for _ in period.steps()) - 1 if steps else 0
     version = np.array([row["model_version"] for row in found], dtype=np.int64)
-    values = {name: np.array([row[name] for row in found], dtype=object) for name in cuts if name != "model_version"}
+    values: dict[str, NDArray[np.object_]] = {
+        column.name: np.array([row[column.name] for row in found], dtype=object) for column in more
+    }
     if "model_version" in cuts:
         values["model_version"] = np.array([str(number) for number in version], dtype=object)
     return Counts(
