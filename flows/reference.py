@@ -12,12 +12,20 @@ import typer
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 WIDTH = 100
 
+#: How PostgreSQL shows these types of a view.
+_KINDS = {"varchar": "text", "float": "double precision", "integer": "integer or bigint"}
+
 _POLICIES = ("gate", "quality", "drift", "audit", "trial", "review", "cadence")
 
 
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
-    return {"command-line.md": command_line(), "settings.md": settings(), "tasks.md": tasks()}
+    return {
+        "command-line.md": command_line(),
+        "settings.md": settings(),
+        "tasks.md": tasks(),
+        "bi-views.md": bi_views(),
+    }
 
 
 def command_line() -> str:
@@ -77,6 +85,35 @@ def tasks() -> str:
         parts += ["", "| drift signal | warns from | acts from | severe from |", "| --- | --- | --- | --- |"]
         for name, floor in spec.drift.floors.items():
             parts.append(f"| {name} | {floor.warn} | {_or_never(floor.act)} | {_or_never(floor.severe)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def bi_views() -> str:
+    """Every view that BI tools read, with its columns."""
+    from sqlalchemy.dialects import postgresql
+
+    from undertone.views import SCHEMA, VIEWS
+
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    parts = [
+        "# Views for BI",
+        "",
+        "Written by `make docs` from `undertone/views.py`. The names are stable: a release may add columns and views,"
+        " and takes none away without a word in the changelog. On PostgreSQL the same descriptions are the views' and"
+        f" columns' comments. There the schema is `{SCHEMA}`; on SQLite the names are `{SCHEMA}_messages` and so on."
+        " Times are UTC.",
+        "",
+        "[How BI tools connect](../how-to/connect-a-bi-tool.md).",
+        "",
+    ]
+    for view in VIEWS:
+        parts += [f"## `{SCHEMA}.{view.name}`", "", view.about, ""]
+        parts += ["| column | type | what it holds |", "| --- | --- | --- |"]
+        for column in view.columns:
+            made = column.type() if isinstance(column.type, type) else column.type
+            kind = str(made.compile(dialect=dialect)).lower()
+            parts.append(f"| `{column.name}` | {_KINDS.get(kind, kind)} | {column.about} |")
         parts.append("")
     return "\n".join(parts)
 

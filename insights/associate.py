@@ -131,7 +131,8 @@ def _estimate(
         return _without(counts, "no fit: the groups hardly overlap")
     degrees = int(groups.max())  # customers less one
     p_regression = float(2 * stats.t.sf(abs(beta / error), degrees))
-    p_flips = _flip(np.bincount(groups, free * (outcome - null_mean)), flips, seed)
+    scores: Floats = np.bincount(groups, free * (outcome - null_mean)).astype(np.float64)
+    p_flips = _flip(scores, flips, seed)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
     value, low, high = beta, beta - half, beta + half
     if model == "ratio":
@@ -207,8 +208,7 @@ def _informative(panel: pd.DataFrame) -> pd.DataFrame:
 
 def _solve(design: Floats, target: Floats, weights: Floats) -> Floats:
     root = np.sqrt(weights)
-    solution: Floats = np.linalg.lstsq(design * root[:, None], target * root, rcond=None)[0]
-    return solution
+    return np.asarray(np.linalg.lstsq(design * root[:, None], target * root, rcond=None)[0], dtype=np.float64)
 
 
 def _mean(values: pd.Series) -> float | None:

@@ -261,7 +261,7 @@ def _panel(wrote: pd.DataFrame, step: Step) -> pd.DataFrame:
     wrote = wrote.assign(period=period, segment=wrote["segment"].fillna(NO_SEGMENT))
     by = ["customer", "period"]
     panel = wrote.groupby(by, as_index=False)[["messages", "hits"]].sum()
-    often = wrote.groupby([*by, "segment"], as_index=False)["messages"].sum()
+    often = wrote.groupby([*by, "segment"], as_index=False)[["messages"]].sum()
     often = often.sort_values(["messages", "segment"], ascending=[False, True]).drop_duplicates(by)
     panel = panel.merge(often[[*by, "segment"]], on=by)
     return panel.assign(labelled=(2 * panel["hits"] >= panel["messages"]).astype(float))
@@ -327,7 +327,7 @@ def _spending(panel: pd.DataFrame, orders: Orders, step: Step) -> tuple[pd.DataF
 
 def _of_orders(panel: pd.DataFrame, bought: pd.DataFrame) -> pd.Series:
     """Each row's segment: the one that most of the customer's orders have, else that of the messages."""
-    often = bought.groupby(["customer_id", "segment"]).size().reset_index(name="orders")
+    often = bought.groupby(["customer_id", "segment"], as_index=False).agg(orders=("amount", "size"))
     often = often.sort_values(["orders", "segment"], ascending=[False, True]).drop_duplicates("customer_id")
     return panel["customer"].map(often.set_index("customer_id")["segment"]).fillna(panel["segment"]).astype(str)
 

@@ -44,7 +44,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert "models" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["command-line.md", "settings.md", "tasks.md"])
+@pytest.mark.parametrize("name", ["command-line.md", "settings.md", "tasks.md", "bi-views.md"])
 def test_the_reference_pages_are_in_step(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name], "run `make docs`"
 
