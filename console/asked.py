@@ -114,6 +114,7 @@ def ask(
     *,
     days: int = DAYS,
     narrow: bool = True,
+    loose: tuple[str, ...] = (),
 ) -> Asked:
     """The question of `request`; the last `days` days, or those up to the newest message, where it names no period.
 
@@ -121,6 +122,7 @@ def ask(
         more: the page's own fields with their choices, the default first.
         days: one of `LASTS`.
         narrow: whether channel, segment and version may be named.
+        loose: of the page's own fields, those where the default stands in for a value that is no choice.
 
     Raises:
         NotUnderstood: a value that is none.
@@ -128,6 +130,9 @@ def ask(
     """
     path = request.url.path.removesuffix(".csv")
     given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
+    for name in loose:
+        if name in more and given.get(name) not in more[name]:
+            given.pop(name, None)
     own = {name: _choice(name, given.get(name), choices) for name, choices in more.items()}
     own = {name: value for name, value in own.items() if value}
     newest = newest_message(store)

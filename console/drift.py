@@ -150,7 +150,8 @@ def _chart(task: str, watches: Sequence[Watch]) -> Any:
         Hover(
             dot.at - room / 2,
             dot.at + room / 2,
-            f"{dot.at:%Y-%m-%d %H:%M}: {watch.verdict.replace('_', ' ')}, {figure(watch.strength, 2)} of its floor",
+            f"{dot.at:%Y-%m-%d %H:%M}: {watch.verdict.replace('_', ' ')}"
+            + ("" if watch.strength is None else f", {figure(watch.strength, 2)} of its floor"),
             watch.strength is None,
         )
         for dot, watch in zip(dots, ordered, strict=True)

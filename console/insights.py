@@ -78,7 +78,7 @@ def front(request: Request) -> Response:
         looked=_looked(found_changes),
         channels=channel_performance(store, asked.period),
         latencies=latency(store, asked.period),
-        upsell=upsell(store, month, most=3, evidence=0),
+        upsell=upsell(store, month, evidence=0),
         cadences=cadence(store, TASKS.values(), now),
     )
 
@@ -90,13 +90,12 @@ def trend(request: Request) -> Response:
     store: Store = request.app.state.console.workspace.store
     task = _task(request)
     labels = _labels(task)
-    more = {"task": (task,), "cut": ("", *CUTS)}
+    more: dict[str, tuple[str, ...]] = {"task": (task,), "cut": ("", *CUTS)}
     cut = _cut(request)
-    # a label of another task is left over from before the task was changed
     if cut:
-        label = request.query_params.get("label", "")
-        more["label"] = (label if label in labels else _first(task), *labels)
-    asked = ask(request, store, _now(), more)
+        more["label"] = labels
+    # a label of another task is left over from before the task was changed
+    asked = ask(request, store, _now(), more, loose=("label",))
     csv = request.url.path.endswith(".csv")
     if not csv and not asked.canonical:
         return _to(asked)
