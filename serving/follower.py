@@ -93,6 +93,11 @@ class Follower:
         if slot.served:
             log.info("%s %s serves from disk", slot.spec.name, slot.served.version)
 
+    @property
+    def settled(self) -> bool:
+        """Whether every champion that can serve does so: all tasks serve, or a look has ended, well or not."""
+        return self._looks > 0 or self.problem is not None or all(slot.served for slot in self._slots.values())
+
     def start(self) -> None:
         """Begin to follow."""
         self._thread.start()

@@ -18,7 +18,7 @@ from contextlib import closing, suppress
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from serving.metrics import Metrics
 from serving.spool_line import decode, encode
@@ -39,6 +39,41 @@ RETRY_S = 1.0
 SETTLE_S = 2.0
 LOCK = "owner.lock"
 UNREADABLE = ".unreadable"
+
+
+class Recording(Protocol):
+    """What becomes of scored messages, as `Worker` sees it."""
+
+    problem: str | None
+
+    @property
+    def backlog(self) -> int:
+        """Messages that were scored and are not in the store yet."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def append(self, scored: Sequence[ScoredMessage]) -> None:
+        """Take `scored`. Raises `OSError`: it cannot, and took none."""
+
+    def stop(self) -> None:
+        """End."""
+
+
+class Nowhere:
+    """Leaves scored messages to whoever asked for them: a stream stores them before it acknowledges."""
+
+    problem: str | None = None
+    backlog = 0
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def append(self, scored: Sequence[ScoredMessage]) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
 
 
 class Recorder:

@@ -256,7 +256,17 @@ def render(
         labels: label words of each task, in the order of its probabilities.
         explanations: of each message by task, where they were asked for.
     """
-    answers: list[dict[str, Any]] = [
+    answers = answers_of(scored, labels)
+    if explanations is not None:
+        for answer, item, found in zip(answers, scored, explanations, strict=True):
+            for task, explanation in found.items():
+                answer["tasks"][task]["explanation"] = _explanation(explanation, item.message.text)
+    return orjson.dumps({"messages": answers})
+
+
+def answers_of(scored: Sequence[ScoredMessage], labels: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
+    """What a client, or a stream, is told of each message: `MessageAnswer`, ready for JSON."""
+    return [
         {
             "id": item.message.id,
             "sentiment": item.final_sentiment,
@@ -280,11 +290,6 @@ def render(
         }
         for item in scored
     ]
-    if explanations is not None:
-        for answer, item, found in zip(answers, scored, explanations, strict=True):
-            for task, explanation in found.items():
-                answer["tasks"][task]["explanation"] = _explanation(explanation, item.message.text)
-    return orjson.dumps({"messages": answers})
 
 
 def _explanation(explanation: Explanation, text: str) -> dict[str, Any]:

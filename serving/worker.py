@@ -15,7 +15,7 @@ from serving.final_sentiment import Voice, below, decide
 from serving.follower import Follower
 from serving.metrics import Metrics
 from serving.model_slot import ModelSlot
-from serving.recorder import Recorder
+from serving.recorder import Recorder, Recording
 from serving.scoring import Answer, Scorer
 from serving.shadow import Shadow
 from undertone.join import SENTIMENT
@@ -28,16 +28,20 @@ log = logging.getLogger("undertone.serving")
 
 
 class Worker:
-    """Everything one process needs to serve. `start` and `stop` run in its event loop."""
+    """Everything one process needs to serve. `start` and `stop` run in its event loop.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        recorder: what becomes of scored messages; None: a spool on disk, then the store.
+    """
+
+    def __init__(self, settings: Settings, recorder: Recording | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.slots = {
             name: ModelSlot(spec, settings.served_dir / name, Trust.of(settings), settings.threads)
             for name, spec in TASKS.items()
         }
-        self.recorder = Recorder(settings, self.metrics)
+        self.recorder: Recording = recorder or Recorder(settings, self.metrics)
         self.shadow = Shadow(lambda: self.batcher.idle, self.metrics)
         scorer = Scorer(self.slots, self.shadow, self.metrics, settings.embedding_share)
         self.batcher = Batcher(scorer.score, self.metrics, settle=self._settle, lanes=settings.threads)
@@ -77,7 +81,7 @@ class Worker:
     async def score(
         self, messages: Sequence[Message], deadline: float = math.inf, passage: Passage | None = None
     ) -> list[ScoredMessage]:
-        """Score `messages` for every task that serves, and write them to disk.
+        """Score `messages` for every task that serves, and hand them to the recorder, which writes them to disk.
 
         Args:
             messages: of one request.
