@@ -528,6 +528,12 @@ class Reviews:
         return int(made.inserted_primary_key[0])
 
 
+def age(sent_at: datetime, now: datetime) -> str:
+    """How old a message is, in words."""
+    hours = max((utc(now) - utc(sent_at)).total_seconds() / 3600, 0)
+    return f"{hours / 24:.0f} days old" if hours >= 48 else f"{hours:.0f} hours old"
+
+
 #: Kinds in the order in which they come.
 _RANKS = {"audit": 0, "second": 1, "review": 2}
 _ORDER = (

@@ -233,7 +233,9 @@ def _agreed(one: Any) -> dict[str, Any]:
 
 def _card(item: dict[str, Any], now: datetime) -> str:
     """One item for the terminal."""
-    about = [item["channel"], item["segment"] and f"segment {item['segment']}", _age(item["sent_at"], now)]
+    from undertone.reviews import age
+
+    about = [item["channel"], item["segment"] and f"segment {item['segment']}", age(item["sent_at"], now)]
     return "\n".join(
         [
             f"item {item['id']}: " + ", ".join(filter(None, about)),
@@ -241,8 +243,3 @@ def _card(item: dict[str, Any], now: datetime) -> str:
             f"  {' | '.join(item['labels'])}",
         ]
     )
-
-
-def _age(sent_at: datetime, now: datetime) -> str:
-    hours = max((now - sent_at).total_seconds() / 3600, 0)
-    return f"{hours / 24:.0f} days old" if hours >= 48 else f"{hours:.0f} hours old"
