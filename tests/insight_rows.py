@@ -67,6 +67,7 @@ def fill(
     channels: Mapping[str, float] = CHANNELS,
     segments: Mapping[str, float] = SEGMENTS,
     customers: int = 400,
+    first_customer: int = 0,
     unsure: float = 0.1,
     received_s: float = 2.0,
     stored_s: float = 3.0,
@@ -80,7 +81,7 @@ def fill(
         by_channel: those of one channel, by channel and task; `by_segment` likewise, and it comes last.
         day_sd: standard deviation of each day's true shares around these, on the logit scale.
         errors: what the model says, by task: true label by row.
-        customers: each has one segment.
+        customers: each has one segment; they are called ``c`` and a number, from `first_customer` on.
         received_s: mean seconds from sent to received; `stored_s` from received to stored.
         prefix: of message ids.
     """
@@ -107,7 +108,7 @@ def fill(
         event_at,
         channel,
         segment,
-        np.char.add("c", owner.astype(str)),
+        np.char.add("c", (owner + first_customer).astype(str)),
         true,
         predicted,
     )
