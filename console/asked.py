@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -187,14 +188,16 @@ def found(store: Store, task: str, period: Period) -> Found:
     )
     with store.reading() as connection:
         rows = connection.execute(query).all()
-    made = Found({}, {}, {}, {})
+    channels: Counter[str] = Counter()
+    segments: Counter[str] = Counter()
+    versions: Counter[int] = Counter()
+    firsts: dict[int, datetime] = {}
     for channel, segment, version, messages, at in rows:
-        for into, value in ((made.channels, channel), (made.segments, segment), (made.versions, version)):
-            if value is not None:
-                into[value] = into.get(value, 0) + messages
-        made.first_answers[version] = min(utc(at), made.first_answers.get(version, utc(at)))
-    return Found(*(dict(sorted(part.items(), key=lambda item: (-item[1], str(item[0])))) for part in
-                   (made.channels, made.segments, made.versions)), made.first_answers)  # fmt: skip
+        channels.update({} if channel is None else {channel: messages})
+        segments.update({} if segment is None else {segment: messages})
+        versions[version] += messages
+        firsts[version] = min(utc(at), firsts.get(version, utc(at)))
+    return Found(dict(channels.most_common()), dict(segments.most_common()), dict(versions.most_common()), firsts)
 
 
 def back(end: datetime, days: int) -> datetime:

@@ -232,7 +232,7 @@ def time_ticks(start: datetime, end: datetime, most: int) -> list[tuple[datetime
     for days, origin in ((1, midnight), (2, midnight), (7, monday), (14, monday)):
         if (end - start) / timedelta(days=days) <= most:
             return [(at, _day(at)) for at in _every(origin, start, end, timedelta(days=days))]
-    found = []
+    found: list[tuple[datetime, str]] = []
     for months in (1, 3, 6, 12):
         count = (start.year * 12 + start.month - 1) // months * months
         found = []

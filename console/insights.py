@@ -426,7 +426,7 @@ def _compared(overall: Trend, values: Sequence[Trend], label: str, cut: Cut) -> 
         _spans_about(spans),
         spans,
         charts.shares(top or 0.1),
-        None if overall.whole[label].share is None else (overall.whole[label].share, "all"),
+        None if (everywhere := overall.whole[label].share) is None else (everywhere, "all"),
     )
 
 

@@ -74,7 +74,7 @@ def _csv_row(columns: Iterable[Column], row: Mapping[str, Any]) -> dict[str, Any
     for column in columns:
         value = row.get(column.name)
         if column.kind in {"estimate", "band"}:
-            found: Estimate = value
+            found: Estimate = row[column.name]
             parts = (found.share, found.low, found.high, found.observed, found.lacking)
             made |= zip(_csv_names(column), map(_plain, parts), strict=True)
         else:
