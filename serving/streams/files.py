@@ -136,7 +136,7 @@ class FileSource:
 
     def close(self) -> None:
         """See `Source.close`."""
-        if self._path != STANDARD:  # a thread may still read standard input; it ends with the process
+        if self._path != STANDARD:  # a thread reads standard input; it ends with it, or with the process
             self._file.close()
 
     def _head(self, size: int) -> str:
@@ -191,6 +191,8 @@ class FileSource:
             waiting.put(None)
         except Exception as error:  # noqa: BLE001  the thread's edge: who polls is told
             waiting.put(error)
+        finally:
+            self._file.close()
 
 
 class FileSink:

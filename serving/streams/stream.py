@@ -95,6 +95,11 @@ class Stream:
         self._stopping = False
         self.totals = Totals()
 
+    @property
+    def waiting(self) -> UndertoneError | None:
+        """What is waited for; None: nothing."""
+        return self._waiting
+
     def stop(self) -> None:
         """Finish the batch in hand, then end. From any thread, and from a signal's handler."""
         self._stopping = True
