@@ -18,6 +18,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 
 from flows.alerts import tell
+from flows.pick_reviews import pick_reviews
 from flows.reconcile import reconcile
 from flows.retention import retain
 from flows.retrain import retrain
@@ -30,6 +31,7 @@ WATCH_CRON = "0 3 * * *"
 RECONCILE_CRON = "17 * * * *"
 RETAIN_CRON = "41 1 * * *"
 INSIGHTS_CRON = "5 */4 * * *"
+PICK_CRON = "30 4 * * *"
 
 #: Seconds without a sign of life after which a run is dead: many beats of our own processes, and more than one of a run
 #: that somebody starts elsewhere, for which Prefect's default is 180.
@@ -49,6 +51,16 @@ def deployments() -> list[RunnerDeployment]:
             cron=WATCH_CRON,
             parameters={"task": name},
             description=f"Daily drift watch of {name}: verdict, retrain decision, and the retrain itself.",
+            tags=["undertone", name],
+        )
+        for name in TASKS
+    ]
+    picks = [
+        pick_reviews.to_deployment(
+            name=f"pick-{name}",
+            cron=PICK_CRON,
+            parameters={"task": name},
+            description=f"Fills the review queue of {name} with messages whose label would teach most.",
             tags=["undertone", name],
         )
         for name in TASKS
@@ -94,7 +106,8 @@ def deployments() -> list[RunnerDeployment]:
         ],
     )
     return [
-        cast("RunnerDeployment", made) for made in (*watches, insights, reconciling, retaining, by_hand, incidents)
+        cast("RunnerDeployment", made)
+        for made in (*watches, *picks, insights, reconciling, retaining, by_hand, incidents)
     ]  # sync_compatible blurs the type
 
 
@@ -114,7 +127,7 @@ def crash_dead_runs() -> Automation:
             match_related={
                 "prefect.resource.role": "flow",
                 "prefect.resource.name": sorted(
-                    {flow.name for flow in (watch, watch_insights, reconcile, retain, retrain, tell)}
+                    {flow.name for flow in (watch, watch_insights, pick_reviews, reconcile, retain, retrain, tell)}
                 ),
             },
             for_each={"prefect.resource.id"},

@@ -235,9 +235,9 @@ def _next_to_centres(rows: Sequence[Candidate], clusters: int, seed: int) -> lis
     doubt = np.array([1 - rows[row].margin for row in whose])
     found: list[tuple[float, str, Candidate]] = []
     for number in np.unique(cluster):
-        inside = np.flatnonzero(cluster == number)
-        nearest = min(inside, key=lambda place: (round(distance[place], 9), rows[whose[place]].message_id))
-        row = rows[whose[nearest]]
+        inside = [int(place) for place in np.flatnonzero(cluster == number)]
+        nearest = min(inside, key=lambda place: (round(float(distance[place]), 9), rows[int(whose[place])].message_id))
+        row = rows[int(whose[nearest])]
         found.append((-float(doubt[inside].sum()), row.message_id, row))
     return [row for _, _, row in sorted(found, key=lambda entry: entry[:2])]
 

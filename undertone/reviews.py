@@ -525,13 +525,16 @@ class Reviews:
         same = {name: row[name] for name in ("task", "message_id", "stratum", "weight", "model_version", "predicted")}
         names = {"kind": "second", "batch": f"{row['batch'][:_BATCH_CHARS]}/second", "second_of": row["id"]}
         made = connection.execute(reviews.insert().values(same | names | {"state": "open", "asked_at": utc(now)}))
-        return int(made.inserted_primary_key[0])
+        key: Any = made.inserted_primary_key
+        return int(key[0])
 
 
 def age(sent_at: datetime, now: datetime) -> str:
     """How old a message is, in words."""
-    hours = max((utc(now) - utc(sent_at)).total_seconds() / 3600, 0)
-    return f"{hours / 24:.0f} days old" if hours >= 48 else f"{hours:.0f} hours old"
+    minutes = max((utc(now) - utc(sent_at)).total_seconds() / 60, 0)
+    if minutes < 2 * 60:
+        return f"{minutes:.0f} minutes old"
+    return f"{minutes / 60:.0f} hours old" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days old"
 
 
 #: Kinds in the order in which they come.
@@ -698,4 +701,4 @@ def _refuse_twice(row: RowMapping, reviewer: str) -> None:
 
 def _stands(row: RowMapping, label: str) -> bool:
     """Whether this is a second label that was given, which another one may not replace."""
-    return row["kind"] == "second" and row["state"] == "labelled" and row["label"] != label
+    return bool(row["kind"] == "second" and row["state"] == "labelled" and row["label"] != label)

@@ -13,10 +13,13 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
-from flows.audits import audit_of, draw_audit, estimate_error, queue_unsure, wanted_labels
+from flows.audits import audit_of, draw_audit, estimate_error, queue_picks, wanted_labels
 from flows.labels import add_file, export_reviews, import_reviews
-from monitoring.windows import Window
+from flows.pick_reviews import pick_reviews
+from flows.situation import fresh_labels
+from monitoring.windows import Window, current_window
 from tests.integration.conftest import NOW
+from training import sources
 from undertone.errors import ConfigError, DataError
 from undertone.records import DriftVerdict, Level, Message, Prediction, ScoredMessage, Verdict
 from undertone.reviews import Reviews
@@ -241,6 +244,12 @@ def drawn(workspace: Workspace, reference: Window) -> list[dict[str, Any]]:
     return Reviews(workspace.store).export("sentiment")
 
 
+def guidelines(workspace: Workspace) -> Counter[str | None]:
+    """How many labels follow each version of the guideline."""
+    with workspace.store.reading() as connection:
+        return Counter(connection.execute(select(feedback_table.c.guideline)).scalars())
+
+
 def labels_in(workspace: Workspace) -> list[tuple]:
     columns = [feedback_table.c[name] for name in ("message_id", "label", "labeller", "origin", "suggested")]
     with workspace.store.reading() as connection:
@@ -258,8 +267,9 @@ def test_a_table_goes_out_and_comes_back_labelled(workspace: Workspace, drawn: l
     path = tmp_path / "labelled.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
     counts = import_reviews("sentiment", str(path), "bo", NOW + DAY, workspace)
-    assert counts == {"labelled": 2, "unchanged": 0, "others": 0, "open": 3}
+    assert counts == {"labelled": 2, "second": 0, "unchanged": 0, "others": 0, "open": 3}
     assert import_reviews("sentiment", str(path), "bo", NOW + DAY, workspace)["unchanged"] == 2
+    assert guidelines(workspace) == {"1": 2}  # the file says under which version it was exported
     assert Counter(row[1:] for row in labels_in(workspace)) == {
         ("neutral", "bo", "audit", False): 1,
         ("negative", "ann", "audit", False): 1,
@@ -302,6 +312,7 @@ def test_label_studio_takes_the_tasks_and_gives_labels_back(
             "text": drawn[0]["text"],
             "channel": "chat",
             "segment": drawn[0]["segment"],
+            "guideline": "1",
         }
     }
     given = [
@@ -316,11 +327,17 @@ def test_label_studio_takes_the_tasks_and_gives_labels_back(
     path = tmp_path / "project.json"
     path.write_text(json.dumps(exported))
     counts = import_reviews("sentiment", str(path), now=NOW + DAY, workspace=workspace)
-    assert counts == {"labelled": 2, "unchanged": 0, "others": 0, "open": 3}
-    assert Counter(row[1:3] for row in labels_in(workspace)) == {
-        ("neutral", "label-studio user 7"): 1,
-        ("positive", "ann@example.com"): 1,
+    assert counts == {"labelled": 3, "second": 1, "unchanged": 0, "others": 0, "open": 3}
+    assert Counter(row[1:4] for row in labels_in(workspace)) == {
+        ("neutral", "label-studio user 7", "audit"): 1,
+        ("positive", "ann@example.com", "audit"): 1,
+        ("neutral", "label-studio user 7", "second"): 1,  # the other annotation of that task, older
     }
+    assert guidelines(workspace) == {"1": 3}
+    again = import_reviews("sentiment", str(path), now=NOW + DAY, workspace=workspace)
+    assert (again["labelled"], again["unchanged"]) == (0, 3)
+    (pair,) = workspace.reviews.twice("sentiment")
+    assert (pair.first_label, pair.second_label) == ("positive", "neutral")
     audited = Reviews(workspace.store).audited("sentiment", 3, NOW, NOW + DAY)
     assert audited[0].labelled_at.isoformat() == "2026-10-05T12:00:00.528353+00:00"
 
@@ -371,7 +388,7 @@ def test_a_reviewers_hour_at_the_command_line(
     undertone: Callable[..., Any], drawn: list[dict], workspace: Workspace, tmp_path: Path
 ) -> None:
     first = undertone("reviews", "next", "sentiment")
-    assert f"item {drawn[0]['id']} (audit): chat, " in first
+    assert f"item {drawn[0]['id']}: chat, " in first
     assert drawn[0]["text"] in first or "more" in first
     assert "negative | neutral | positive" in first
     assert len(undertone("reviews", "next", "sentiment", "--count", "2", "--reviewer", "bo", "--json")) == 2
@@ -403,14 +420,78 @@ def test_a_reviewers_hour_at_the_command_line(
     assert undertone("reviews", "next", "emotion") == "\n"
 
 
-def test_unsure_answers_go_into_the_queue_once_a_day(undertone: Callable[..., Any], workspace: Workspace) -> None:
+def test_picked_answers_go_into_the_queue_once_a_day(undertone: Callable[..., Any], workspace: Workspace) -> None:
     traffic(workspace, 0, rows=60)
     with pytest.raises(DataError, match="a champion of sentiment"):
         undertone("reviews", "pick", "sentiment")
     workspace.ledger.append("approved", "sentiment", at=NOW, actor="ann", reason="test", version=3)
-    assert queue_unsure(workspace, "sentiment", 20, NOW + DAY, days=7) == 20
-    assert queue_unsure(workspace, "sentiment", 20, NOW + DAY, days=7) == 0
+    assert queue_picks(workspace, "sentiment", 20, NOW + DAY, days=7) == 20
+    assert queue_picks(workspace, "sentiment", 20, NOW + DAY, days=7) == 0
     picked = Reviews(workspace.store).batch("sentiment", "review-sentiment-3-2026-10-06")
-    assert Counter(pick.predicted for pick in picked[:17]) == {"neutral": 17}  # 0.4 against 0.3
-    assert queue_unsure(workspace, "sentiment", 60, NOW + 2 * DAY, days=7) == 40  # those not asked yet
+    assert Counter(pick.reason for pick in picked) == {"unsure": 17, "random": 3}
+    assert {pick.predicted for pick in picked if pick.reason == "unsure"} == {"neutral"}  # 0.4 against 0.3
+    assert queue_picks(workspace, "sentiment", 60, NOW + 2 * DAY, days=7) == 40  # those not asked yet
     assert undertone("reviews", "pick", "sentiment", "--json") == {"added": 0}  # today has no messages
+
+
+def test_the_daily_pick_fills_the_queue_and_no_more(undertone: Callable[..., Any], workspace: Workspace) -> None:
+    traffic(workspace, 0, rows=60)
+    assert pick_reviews.fn("sentiment", now=NOW + DAY) == {"open": 0, "added": 0}  # no champion
+    workspace.ledger.append("approved", "sentiment", at=NOW, actor="ann", reason="test", version=3)
+    assert pick_reviews.fn("sentiment", room=30, now=NOW + DAY) == {"open": 0, "added": 30}
+    assert pick_reviews.fn("sentiment", room=30, now=NOW + 2 * DAY) == {"open": 30, "added": 0}
+    label_all(workspace, NOW + 2 * DAY, right=0.8)
+    traffic(workspace, 2, rows=20)
+    assert pick_reviews.fn("sentiment", room=40, now=NOW + 3 * DAY) == {"open": 0, "added": 40}
+    newest = workspace.reviews.batch("sentiment", "review-sentiment-3-2026-10-08")
+    assert {pick.message_id[:3] for pick in newest if pick.reason == "random"} == {"d2-"}  # new since the last pick
+
+
+def test_what_the_first_reviewer_says_is_learned_from_and_judges_late(
+    workspace: Workspace, drawn: list[dict[str, Any]]
+) -> None:
+    queue = Reviews(workspace.store, "2", second_share=1.0)
+    for item in queue.next("sentiment", "bo", NOW, count=5):
+        queue.label(item["id"], "neutral", "bo", NOW)
+    for item in queue.next("sentiment", "ann", NOW, count=5):
+        queue.label(item["id"], "negative", "ann", NOW + DAY)
+    assert Counter(row[1:4] for row in labels_in(workspace)) == {
+        ("neutral", "bo", "audit"): 5,
+        ("negative", "ann", "second"): 5,
+    }
+    assert sources.read("feedback", SENTIMENT, store=workspace.store).frame["label"].tolist() == ["neutral"] * 5
+    late = current_window(workspace.store, SENTIMENT, NOW, NOW + DAY, model_version=3)
+    right = sum(
+        Reviews(workspace.store).batch("sentiment", drawn[0]["batch"])[n].predicted == "neutral" for n in range(5)
+    )
+    assert late.labelled == (right, 5)
+    assert fresh_labels(workspace.store, "sentiment", NOW, NOW + DAY) == 0  # the second labels are no new ones
+
+
+def test_a_reviewer_takes_a_label_back_and_agreement_is_told(
+    undertone: Callable[..., Any], drawn: list[dict], workspace: Workspace
+) -> None:
+    one, two, *_ = [str(item["id"]) for item in drawn]
+    with pytest.raises(DataError, match="by ann to take back"):
+        undertone("reviews", "undo")
+    undertone("reviews", "label", one, "neutral")
+    undertone("reviews", "skip", two)
+    assert undertone("reviews", "undo") == f"item {two} of sentiment was skipped; it is open again\n"
+    assert undertone("reviews", "undo", "sentiment", "--json") == {
+        "id": int(one), "task": "sentiment", "label": "neutral",
+    }  # fmt: skip
+    assert labels_in(workspace) == []
+    assert undertone("reviews", "agreement", "sentiment") == "no message of sentiment has two labels yet\n"
+    Reviews(workspace.store, "1", second_share=1.0).label(int(one), "neutral", "ann", NOW)
+    second = undertone("reviews", "next", "sentiment", "--reviewer", "bo", "--count", "5", "--json")
+    twin = next(item["id"] for item in second if item["kind"] == "second")
+    undertone("reviews", "label", str(twin), "negative", "--reviewer", "bo")
+    told = undertone("reviews", "agreement", "sentiment", "--json")
+    assert (told["all"]["rows"], told["all"]["observed"], told["all"]["kappa_interval"]) == (1, 0.0, None)
+    assert told["people"][0]["names"] == ["ann", "bo"]
+    assert told["differ"][0]["item"] == int(one)
+    text = undertone("reviews", "agreement", "sentiment")
+    assert "ann and bo" in text
+    assert "too few to tell" in text
+    mine = undertone("reviews", "export", "sentiment", "--reviewer", "ann")
+    assert len(mine.splitlines()) <= len(undertone("reviews", "export", "sentiment").splitlines())
