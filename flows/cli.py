@@ -319,12 +319,25 @@ def replay(
         str, typer.Option(help="move message times so that the last one is at this time", metavar="TIME")
     ] = "",
     limit: Annotated[int | None, typer.Option(help="at most this many messages")] = None,
+    to: Annotated[
+        str, typer.Option(help="a stream in place of the worker, as kafka://HOST:PORT/TOPIC", metavar="URL")
+    ] = "",
+    speed: Annotated[
+        float, typer.Option(help="with --to: how many times as fast as they were sent; 0: without a pause")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Send stored messages through the serving worker, as traffic."""
+    """Send stored messages through the serving worker, as traffic; or into a stream at the pace they were sent in.
+
+    Into a stream, message times become the moments at which they are sent now.
+    """
     from flows import replay as replaying
     from flows.terminal import emit, moment
 
+    if to:
+        sent = replaying.replay_into(file, to, speed, limit)
+        emit(sent, as_json=as_json, text=replaying.stream_text(sent))
+        return
     result = replaying.replay_file(file, url, moment(shift_to) if shift_to else None, limit)
     emit(result, as_json=as_json, text=replaying.text(result))
     raise typer.Exit(1 if result["failed_requests"] else 0)

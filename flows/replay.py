@@ -6,28 +6,28 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from undertone.errors import DataError, UndertoneError
+from serving.streams.address import Address, open_sink
+from serving.streams.base import Row
+from serving.streams.files import COLUMNS
+from undertone.errors import ConfigError, DataError, UndertoneError
 from undertone.settings import get_settings
 
 CHUNK = 32
 CLIENTS = 4
-_COLUMNS = {
-    "id": ("message_id", "id"),
-    "text": ("text", "message", "body", "tweet"),
-    "sent_at": ("sent_at", "created_at", "time", "timestamp"),
-    "channel": ("channel",),
-    "segment": ("segment",),
-    "customer_id": ("customer_id",),
-}
+#: Seconds of messages that go into a stream together, at most: what is due sooner waits as long.
+TICK_S = 0.05
+#: Messages that go into a stream together, at most.
+TOGETHER = 500
 
 
 def replay_file(path: str, url: str, shift_to: datetime | None, limit: int | None) -> dict[str, Any]:
@@ -68,11 +68,11 @@ def to_messages(
     Raises:
         DataError: there is no text column.
     """
-    found = {key: next((c for c in names if c in frame), None) for key, names in _COLUMNS.items()}
+    found = {key: next((c for c in names if c in frame), None) for key, names in COLUMNS.items()}
     if found["text"] is None:
         raise DataError("a column `text`", f"{', '.join(map(str, frame.columns))}", f"rename the text column of {name}")
     frame = frame.rename(columns={column: key for key, column in found.items() if column})
-    frame = frame[[key for key in _COLUMNS if key in frame]]
+    frame = frame[[key for key in COLUMNS if key in frame]]
     if "sent_at" in frame:
         frame["sent_at"] = pd.to_datetime(frame["sent_at"], utc=True)
         frame = frame.sort_values("sent_at", kind="stable")
@@ -122,6 +122,75 @@ def send(messages: Sequence[dict[str, Any]], url: str, title: str = "score") -> 
         "per_second": round(len(messages) / seconds, 1) if seconds else 0.0,
         "labels": {name: dict(counts) for name, counts in labels.items()},
     }
+
+
+def replay_into(path: str, url: str, speed: float, limit: int | None = None) -> dict[str, Any]:
+    """Read messages from `path` and write them into the stream at `url`, in the order and at the pace of their times.
+
+    Each message's ``sent_at`` becomes the moment at which it is due, so that what comes of it can be timed.
+
+    Args:
+        speed: how many times as fast as they were sent; 0: without a pause.
+
+    Returns:
+        messages, seconds, messages per second, and by how many seconds the last one and the latest one were late.
+
+    Raises:
+        ConfigError: a pace is asked for, and the messages have no times.
+        DataError: the file cannot be read or has no text.
+        StreamError: the stream does not take them.
+    """
+    messages = read(path, limit=limit)
+    if speed < 0 or (speed and not all("sent_at" in message for message in messages)):
+        raise ConfigError("messages with times, for a speed above 0", f"speed {speed:g}", "use --speed 0")
+    address = Address.parse(url)
+    sink = open_sink(address)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(f"replay {Path(path).name} into {address}", total=len(messages))
+        started, began = time.perf_counter(), datetime.now(UTC)
+        late = latest = 0.0
+        for due, group in _paced(messages, speed):
+            time.sleep(max(0.0, due - (time.perf_counter() - started)))
+            if not speed:
+                due = time.perf_counter() - started
+            sent_at = (began + timedelta(seconds=due)).isoformat()
+            sink.write([Row(str(item.get("id", "")), orjson.dumps(item | {"sent_at": sent_at})) for item in group])
+            late = time.perf_counter() - started - due
+            latest = max(latest, late)
+            progress.advance(bar, len(group))
+    seconds = time.perf_counter() - started
+    sink.close()
+    return {
+        "messages": len(messages),
+        "seconds": round(seconds, 2),
+        "per_second": round(len(messages) / seconds, 1) if seconds else 0.0,
+        "late_at_the_end_s": round(late, 3),
+        "late_at_most_s": round(latest, 3),
+    }
+
+
+def _paced(messages: Sequence[dict[str, Any]], speed: float) -> Iterator[tuple[float, list[dict[str, Any]]]]:
+    """Messages that go together, and the second in which they are due: when the last of them was sent."""
+    if not speed:
+        for start in range(0, len(messages), TOGETHER):
+            yield 0.0, list(messages[start : start + TOGETHER])
+        return
+    times = [datetime.fromisoformat(message["sent_at"]) for message in messages]
+    dues = [(moment - times[0]).total_seconds() / speed for moment in times]
+    start = 0
+    for index in range(1, len(messages) + 1):
+        if index == len(messages) or index - start == TOGETHER or dues[index] - dues[start] > TICK_S:
+            yield dues[index - 1], list(messages[start:index])
+            start = index
+
+
+def stream_text(result: dict[str, Any]) -> str:
+    """The result of a replay into a stream, for people."""
+    return (
+        f"{result['messages']} messages in {result['seconds']} s ({result['per_second']} a second);"
+        f" the latest went {result['late_at_most_s']} s after it was due"
+    )
 
 
 def text(result: dict[str, Any]) -> str:
