@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -120,12 +119,11 @@ def shred(store: Store, *, whole: bool = True) -> list[str]:
                 cursor.execute("vacuum")
             except sqlite3.OperationalError as error:
                 return [f"SQLite's file could not be built anew ({error}): run the erasure again"]
-        deadline = time.monotonic() + PATIENCE_S
-        while cursor.execute("pragma wal_checkpoint(truncate)").fetchone()[0]:
-            if time.monotonic() > deadline:
-                return ["SQLite's write-ahead log is in use and not emptied: run the erasure again"]
-            time.sleep(0.05)
-        return []
+        usual = cursor.execute("pragma busy_timeout").fetchone()[0]
+        cursor.execute(f"pragma busy_timeout = {int(PATIENCE_S * 1000)}")
+        busy = cursor.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
+        cursor.execute(f"pragma busy_timeout = {usual}")
+        return ["SQLite's write-ahead log is in use and not emptied: run the erasure again"] if busy else []
     finally:
         raw.close()
 

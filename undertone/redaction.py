@@ -164,6 +164,7 @@ def _forms(value: str) -> list[str]:
                 html.escape(value).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
                 json.dumps(value)[1:-1],
                 json.dumps(value, ensure_ascii=False)[1:-1],
+                repr(value)[1:-1],
                 value.replace('"', '""'),
             ]
         )

@@ -21,7 +21,10 @@ from undertone.workspace import Workspace
 
 #: Files of a run that may hold texts, by their folders. The summary of the data had examples in it until version 0006
 #: of the store.
-IN_RUNS = {FOLDER: WITH_TEXTS, "data": ("summary.md",)}
+_SUMMARY = "summary.md"
+IN_RUNS = {FOLDER: WITH_TEXTS, "data": (_SUMMARY,)}
+#: Characters of an example there.
+_EXAMPLE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,13 @@ def redactions(
         RegistryError: MLflow is out of reach.
     """
     found = []
+    cut = frozenset(text[:_EXAMPLE] for text in sought.texts)
+    shown = Sought(sought.customer, sought.message_ids, sought.texts | cut)
     runs = registry.run_ids()
     for number, run_id in enumerate(runs, 1):
         for path in _files(registry, run_id):
             data = registry.read_file(run_id, path)
-            made, count = redact(data, Path(path).suffix, sought)
+            made, count = redact(data, Path(path).suffix, shown if path.endswith(_SUMMARY) else sought)
             if count:
                 old, new = (hashlib.sha256(content).hexdigest() for content in (data, made))
                 found.append(Redaction(run_id, path, old, new, count, made))
