@@ -13,12 +13,12 @@ from urllib.parse import parse_qsl, urlencode
 from sqlalchemy import func, select
 from starlette.requests import Request
 
+from insights.counts import view
 from insights.period import STEPS, Period, Step
 from undertone.errors import DataError, UndertoneError
 from undertone.records import utc
 from undertone.store import Store
 from undertone.tasks import TASKS
-from undertone.views import get_view
 
 #: Days of a period that nobody named.
 DAYS = 28
@@ -156,11 +156,11 @@ def ask(
 
 def newest_message(store: Store) -> datetime | None:
     """When the newest scored message was sent."""
-    view = get_view("predictions").table(store.engine.dialect.name)
+    answers = view(store, "predictions")
     with store.reading() as connection:
         found = [
             connection.execute(
-                select(view.c.event_at).where(view.c.task == task).order_by(view.c.event_at.desc()).limit(1)
+                select(answers.c.event_at).where(answers.c.task == task).order_by(answers.c.event_at.desc()).limit(1)
             ).scalar()
             for task in TASKS
         ]
@@ -179,12 +179,12 @@ class Found:
 
 def found(store: Store, task: str, period: Period) -> Found:
     """Channels, segments and versions of a task's answers in the period, whatever it is narrowed to."""
-    view = get_view("predictions").table(store.engine.dialect.name)
-    count, first = func.count(), func.min(view.c.event_at, type_=view.c.event_at.type)
+    answers = view(store, "predictions")
+    count, first = func.count(), func.min(answers.c.event_at, type_=answers.c.event_at.type)
     query = (
-        select(view.c.channel, view.c.segment, view.c.model_version, count, first)
-        .where(view.c.task == task, view.c.event_at >= period.start, view.c.event_at < period.end)
-        .group_by(view.c.channel, view.c.segment, view.c.model_version)
+        select(answers.c.channel, answers.c.segment, answers.c.model_version, count, first)
+        .where(answers.c.task == task, answers.c.event_at >= period.start, answers.c.event_at < period.end)
+        .group_by(answers.c.channel, answers.c.segment, answers.c.model_version)
     )
     with store.reading() as connection:
         rows = connection.execute(query).all()

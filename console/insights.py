@@ -20,9 +20,11 @@ from console.asked import DAYS, LASTS, Asked, Found, ask, back, found, in_words
 from console.charts import Dot, Hover, Line, Mark, Span
 from console.render import Console, figure, lasting, page, points, share
 from console.sheets import Column, Sheet
+from insights.alerts import read_alerts
 from insights.cadence import TaskCadence, cadence
-from insights.changes import Change, changes
+from insights.changes import ALPHA, MIN_EFFECT, Change, changes
 from insights.channels import SHOWN, Channel, channel_performance
+from insights.counts import error_source, read_errors, view
 from insights.estimate import ErrorSource, Estimate
 from insights.latency import LIMIT_S, MINUTE_S, Latency, latency
 from insights.period import CUTS, Cut, Period
@@ -30,7 +32,6 @@ from insights.trend import MOST_SERIES, Trend, trends
 from insights.upsell import Upsell, upsell
 from undertone.store import Store
 from undertone.tasks import TASKS, get_task
-from undertone.views import get_view
 
 router = APIRouter(prefix="/insights")
 
@@ -43,6 +44,8 @@ _FREE = ("a", "b", "c", "d")
 COMPARED_DAYS = 7
 #: Messages of a change that are shown.
 EXAMPLES = 5
+#: Alerts that people were told, the newest.
+MOST_ALERTS = 12
 #: Changes on the front page.
 HEADLINES = 4
 
@@ -126,10 +129,10 @@ def trend(request: Request) -> Response:
             (one, _panel(f"panel-{index}", one, label, overall, marks, values)) for index, one in enumerate(values)
         ],
         marks=marks,
+        errors=_errors(store, (task,), asked.period, held),
         few=sum(point.estimates[shown[0]].too_few for one in values or (overall,) for point in one.points),
         steps=sum(len(one.points) for one in values or (overall,)),
         found=held,
-        sources=SOURCES,
         sheet=sheet,
         cuts=CUTS,
         most=MOST_SERIES,
@@ -161,6 +164,10 @@ def changed(request: Request) -> Response:
         chart=_changes_chart(alerts) if alerts else None,
         sheet=sheet,
         against=in_words(asked.period.before()),
+        told=read_alerts(store, MOST_ALERTS),
+        errors=_errors(store, tasks, asked.period),
+        least=MIN_EFFECT,
+        rate=ALPHA,
         trend_link=_trend_link,
     )
 
@@ -217,6 +224,7 @@ def upsells(request: Request) -> Response:
     return _page(
         request, "insight_upsell.html", asked=asked, upsell=found_ones, names=names, sheet=sheet,
         chart=chart if spans else None,
+        errors=_errors(store, (found_ones.task,), asked.period),
     )  # fmt: skip
 
 
@@ -439,12 +447,27 @@ def _spans_about(spans: Sequence[Span]) -> str:
     return "; ".join(f"{span.name} {span.note}" for span in spans) or "nothing"
 
 
+def _errors(
+    store: Store, tasks: Sequence[str], period: Period, held: Found | None = None
+) -> list[tuple[str, ErrorSource, int, str]]:
+    """What the bands of each task rest on: source, labelled messages, in words."""
+    made = []
+    for task in tasks:
+        versions = (held or found(store, task, period)).versions
+        if period.model_version is not None:
+            versions = {period.model_version: 0}
+        source, rows = error_source(read_errors(store, get_task(task)), list(versions))
+        if versions:
+            made.append((task, source, rows, SOURCES[source]))
+    return made
+
+
 def _versions(store: Store, task: str, period: Period, held: Found) -> list[Mark]:
     """Where another version began to answer: decisions inside the period, else the first answer of a version."""
-    view = get_view("model_updates").table(store.engine.dialect.name)
-    query = select(view).where(view.c.task == task, view.c.at >= period.start, view.c.at < period.end)
+    updates = view(store, "model_updates")
+    query = select(updates).where(updates.c.task == task, updates.c.at >= period.start, updates.c.at < period.end)
     with store.reading() as connection:
-        rows = connection.execute(query.order_by(view.c.seq)).mappings().all()
+        rows = connection.execute(query.order_by(updates.c.seq)).mappings().all()
     made = [
         Mark(
             row["at"],
@@ -475,8 +498,11 @@ def _trend_sheet(asked: Asked, series: Sequence[Trend], labels: Sequence[str]) -
     columns += [Column("series", cut.replace("_", " "))] if cut else []
     columns += [Column("messages", "messages", "count")]
     columns += [Column(label, label.replace("_", " "), "estimate") for label in labels]
+    columns += [Column("errors_from", ""), Column("error_rows", "")]
     rows = [
-        {"start": point.start, "end": point.end, "series": one.name, "messages": point.rows} | dict(point.estimates)
+        {"start": point.start, "end": point.end, "series": one.name, "messages": point.rows}
+        | {"errors_from": one.error_source, "error_rows": one.error_rows}
+        | dict(point.estimates)
         for one in series
         for point in one.points
     ]

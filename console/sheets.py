@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, float):
-        return round(value, 6)
+        return float(f"{value:.6g}")
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
     return value

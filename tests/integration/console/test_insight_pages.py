@@ -16,7 +16,9 @@ import pytest
 from sqlalchemy import update
 
 from console.app import create_app
+from console.asked import found, newest_message
 from console.render import lasting, points, share
+from insights.alerts import read_alerts, record_alerts
 from insights.changes import changes
 from insights.channels import channel_performance
 from insights.latency import latency
@@ -27,6 +29,7 @@ from tests.insight_rows import SHARES, add_audit, add_holdout, fill
 from tests.integration.console.conftest import NOBODY, Browser, text_of
 from undertone.schema import messages
 from undertone.settings import Settings
+from undertone.store import Store
 from undertone.tasks import TASKS
 from undertone.workspace import Workspace
 
@@ -129,7 +132,7 @@ def test_the_band_says_what_it_means_and_where_its_errors_were_counted(browser: 
     assert (told.error_source, told.error_rows > 300) == ("mixed", True)
     shown = text_of(browser.get(address("trend", task="sentiment")))
     assert "95 % confidence, for volume and for the model's errors" in shown
-    assert f"counted on {told.error_rows:,} labelled messages: audits of its answers" in shown
+    assert f"errors of sentiment's model were counted on {told.error_rows:,} labelled messages: audits of its" in shown
     holdout = text_of(browser.get(address("trend", task="emotion")))
     assert "kept back from its training (holdout)" in holdout
 
@@ -244,10 +247,12 @@ def test_without_error_counts_no_share_is_told(empty: Browser, workspace: Worksp
 def test_changes_are_told_with_their_messages_and_a_way_to_their_trend(browser: Browser, filled: Workspace) -> None:
     told = changes(filled.store, tuple(TASKS), AFTER)
     alerts = [row for row in told if row.verdict == "changed"]
+    assert record_alerts(filled.store, alerts[:1], datetime.now(UTC)) == 1
     social = next(row for row in alerts if (row.label, row.value) == ("negative", "social"))
     page = browser.get(address("changes", AFTER))
     shown = text_of(page)
     assert f"{len(alerts)} of {len(told)} series changed beyond noise" in shown
+    assert f"open {read_alerts(filled.store)[0].words}" in shown
     assert f"▲ negative sentiment, channel social {share(social.before.share)}" in shown
     assert f"Difference {points(social.difference)} points" in shown
     assert len(social.examples) == 5
@@ -405,3 +410,15 @@ def test_every_page_names_itself_its_place_and_every_id_once(browser: Browser) -
             assert set(labelled.split()) <= set(ids)
         for made in re.findall(r'<label for="([^"]+)"', page.text):
             assert made in ids
+
+
+def test_postgresql_answers_alike(postgres_store: Store, filled: Workspace) -> None:
+    fill(postgres_store, START, days=7, rows=200, version=3)
+    week = Period(START, START + timedelta(days=7))
+    held = found(postgres_store, "sarcasm", week)
+    assert sum(held.channels.values()) == sum(held.segments.values()) == 200
+    assert list(held.channels) == ["chat", "email", "social", "ticket"]  # most first
+    assert held.versions == {3: 200}
+    newest = newest_message(postgres_store)
+    assert newest is not None
+    assert START <= held.first_answers[3] < newest < week.end
