@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -36,9 +38,20 @@ class StreamMetrics:
             "undertone_stream_insight_seconds", "time from a message's sent_at to its row in the store",
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self.steps = Counter(
+            "undertone_stream_step_seconds", "time of finished steps, waits included: read, score, store, send, commit",
+            ["step"], registry=registry,
+        )  # fmt: skip
         self.waiting = Gauge(
             "undertone_stream_waiting", "1 while store, sink, source or champion is waited for", registry=registry
         )
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time that the block takes."""
+        began = time.perf_counter()
+        yield
+        self.steps.labels(name).inc(time.perf_counter() - began)
 
     def stored(self, messages: Sequence[Message], now: datetime) -> None:
         """Count messages that reached the store; those without a time are left out."""

@@ -120,26 +120,34 @@ class Stream:
 
     def _settle(self, batch: Batch) -> None:
         """Everything that a batch's messages cause, then the acknowledgement."""
-        now = datetime.now(UTC)
-        messages, letters = self._reader.read(batch.records, now)
-        scored, failed = self._insist(lambda: self._scored(messages))
+        now, step = datetime.now(UTC), self._metrics.step
+        with step("read"):
+            messages, letters = self._reader.read(batch.records, now)
+        with step("score"):
+            scored, failed = self._insist(lambda: self._scored(messages))
         letters += [self._reader.letter(batch.records[index], error, now) for index, error in failed.items()]
-        new = self._insist(lambda: self._store.record(scored))
+        with step("store"):
+            new = self._insist(lambda: self._store.record(scored))
         self._metrics.stored([item.message for item in scored], datetime.now(UTC))
-        sink = self._sink
-        if sink is not None and scored:
-            rows = [Row(str(answer["id"]), orjson.dumps(answer)) for answer in answers_of(scored, self._labels)]
-            self._insist(lambda: sink.write(rows))
-        if letters:
-            self._insist(lambda: self._dead_letters.write(letters))
-            log.warning("%d of %d messages could not be scored: dead letters", len(letters), len(batch.records))
-        self._insist(batch.ack)
+        with step("send"):
+            self._send(scored, letters)
+        with step("commit"):
+            self._insist(batch.ack)
         self.totals.messages += len(scored)
         self.totals.new += new
         self.totals.dead_letters += len(letters)
         self._metrics.messages.inc(len(scored))
         self._metrics.letters.inc(len(letters))
         self._told(self.totals)
+
+    def _send(self, scored: Sequence[ScoredMessage], letters: Sequence[Row]) -> None:
+        sink = self._sink
+        if sink is not None and scored:
+            rows = [Row(str(answer["id"]), orjson.dumps(answer)) for answer in answers_of(scored, self._labels)]
+            self._insist(lambda: sink.write(rows))
+        if letters:
+            self._insist(lambda: self._dead_letters.write(letters))
+            log.warning("dead letters: %d messages could not be scored", len(letters))
 
     def _scored(self, messages: Mapping[int, Message]) -> tuple[list[ScoredMessage], dict[int, UndertoneError]]:
         """All scored; where that fails, one by one, so that a message which no model can read stands alone."""
