@@ -66,7 +66,7 @@ def erased_at(connection: Connection, customers: Iterable[str | None]) -> dict[s
 def is_buried(erased: dict[str, datetime], customer: str | None, *moments: datetime | None) -> bool:
     """Whether something of `customer` is of before their erasure, by the earliest of its times."""
     at = erased.get(customer) if customer is not None else None
-    return at is not None and min(utc(moment) for moment in moments if moment is not None) <= at
+    return at is not None and min((utc(moment) for moment in moments if moment is not None), default=at) <= at
 
 
 def _salt(connection: Connection) -> str | None:

@@ -133,7 +133,7 @@ def home(workspace: Workspace, register: Callable[..., Any]) -> Workspace:
     made = register(evidence=evidence_of([own[0].message.text, "somebody else wrote this long sentence"]))
     workspace.ledger.append("registered", "sentiment", at=NOW + timedelta(hours=1), actor="tom", version=made.version,
                             reason="smoke training on feedback", payload={"run_id": made.run_id})  # fmt: skip
-    workspace.registry.client.log_text(made.run_id, f"| feedback |\n- cut: 1 (for example {own[1].message.text[:60]!r})\n",
+    workspace.registry.client.log_text(made.run_id, f"- cut: 1 (for example {own[1].message.text[:60]!r})\n",
                                        "data/summary.md")  # fmt: skip
     reports = workspace.settings.state_dir / "reports"
     reports.mkdir()
