@@ -32,8 +32,8 @@ def relation_text(found: Relation) -> str:
         f" beside the other customers who wrote; messages of {found.start} to {found.end}"
         + (f"; orders of {found.source}" if found.source else ""),
         "",
-        *_counts("rows", found.counts),
-        *(_counts("orders left out", found.unusable) if found.unusable else ()),
+        ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.counts.items()),
+        *_left_out("orders left out", found.unusable),
         "",
         table(rows, ["outcome", "period", "segment", "customers", "mean", "difference", "95 %", "p", "Holm", "verdict"])
         if rows
@@ -60,8 +60,7 @@ def import_text(found: Imported) -> str:
     ]
     if found.without_customer:
         lines.append(f"{found.without_customer:,} answers name no customer and cannot be joined with messages")
-    lines += _counts("left out", found.left_out) if found.left_out else []
-    return "\n".join(lines)
+    return "\n".join([*lines, *_left_out("left out", found.left_out)])
 
 
 def export_text(done: Sequence[Exported]) -> str:
@@ -140,8 +139,8 @@ def _errors(found: Relation) -> list[str]:
     ]
 
 
-def _counts(title: str, counts: Mapping[str, int]) -> list[str]:
-    return [f"{title}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items())]
+def _left_out(title: str, counts: Mapping[str, int]) -> list[str]:
+    return [f"{title}: " + ", ".join(f"{reason} ({count:,})" for reason, count in counts.items())] if counts else []
 
 
 def _mean(value: float | None) -> str:

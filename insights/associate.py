@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,13 @@ Model = Literal["ratio", "difference"]
 #: Least customers in each of the two groups: below that nothing is said.
 MIN_CUSTOMERS = 30
 CONFIDENCE = 0.95
+#: Most sign flips of one comparison.
 FLIPS = 9_999
-#: Customers beyond which the sign flips' own normal limit is taken: it is the same to three places, and quicker.
-FLIPPED = 5_000
+#: Flips as far out as what was seen after which no more are made: the p-value is large, and known well enough (Besag
+#: and Clifford, 1991, https://doi.org/10.1093/biomet/78.2.301).
+ENOUGH = 100
+#: Customers beyond which the usual sandwich and the sign flips' normal limit are taken: the same there, and quicker.
+MANY = 2_000
 
 Floats = NDArray[np.float64]
 
@@ -120,13 +124,12 @@ def _estimate(
     flips: int,
     seed: int,
 ) -> Estimate:
-    null_mean = _fit(model, outcome, controls, groups)[0]
+    null_mean = np.asarray(_fit(model, outcome, controls).fittedvalues, dtype=np.float64)
     weights = null_mean if model == "ratio" else np.ones_like(outcome)
     free = exposed - controls @ _solve(controls, exposed, weights)
     if (weights * free**2).sum() < 1e-8 * (weights * exposed**2).sum():
         return _without(counts, "the label goes with period and segment too closely to tell them apart")
-    _, beta, variance = _fit(model, outcome, np.column_stack([exposed, controls]), groups)
-    error = float(np.sqrt(variance))
+    beta, error = _coefficient(model, outcome, np.column_stack([exposed, controls]), groups)
     if not np.isfinite([beta, error]).all() or error == 0 or (model == "ratio" and abs(beta) > 20):
         return _without(counts, "no fit: the groups hardly overlap")
     degrees = int(groups.max())  # customers less one
@@ -152,32 +155,61 @@ def _estimate(
     )
 
 
-def _fit(model: Model, outcome: Floats, design: Floats, groups: NDArray[np.intp]) -> tuple[Floats, float, float]:
-    """The fitted means, the first coefficient and its variance, robust to what a customer's rows share."""
+def _fit(model: Model, outcome: Floats, design: Floats, **how: Any) -> Any:
+    """Statsmodels' fit."""
     import statsmodels.api as sm
 
-    how = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they warn of shows in the numbers, which the caller looks at
         if model == "ratio":
-            fitted = sm.GLM(outcome, design, family=sm.families.Poisson()).fit(maxiter=50, **how)
-        else:
-            fitted = sm.OLS(outcome, design).fit(**how)
-        covariance = np.asarray(fitted.cov_params())
-    return np.asarray(fitted.fittedvalues), float(fitted.params[0]), float(covariance[0, 0])
+            return sm.GLM(outcome, design, family=sm.families.Poisson()).fit(maxiter=50, **how)
+        return sm.OLS(outcome, design).fit(**how)
+
+
+def _coefficient(model: Model, outcome: Floats, design: Floats, groups: NDArray[np.intp]) -> tuple[float, float]:
+    """The first coefficient and its standard error, robust to what a customer's rows share."""
+    if groups.max() >= MANY:
+        fitted = _fit(model, outcome, design, cov_type="cluster", cov_kwds={"groups": groups})
+        return float(fitted.params[0]), float(fitted.bse[0])
+    fitted = _fit(model, outcome, design)
+    means = np.asarray(fitted.fittedvalues, dtype=np.float64)
+    return float(fitted.params[0]), float(np.sqrt(_jackknife(model, outcome, design, means, groups)))
+
+
+def _jackknife(model: Model, outcome: Floats, design: Floats, means: Floats, groups: NDArray[np.intp]) -> float:
+    """Variance of the first coefficient by leaving out one customer after another, one Newton step each (CV3).
+
+    With few or unequal customers it holds better than the usual sandwich (MacKinnon, Nielsen and Webb, 2023,
+    https://doi.org/10.1002/jae.2969).
+    """
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    design, residual = design[order], (outcome - means)[order]
+    weighted = design * (means[order, None] if model == "ratio" else 1.0)
+    whole = design.T @ weighted
+    # without a customer who alone has some segment, that column is empty: it moves nothing, and must not stop the rest
+    ridge = np.diag(1e-9 * np.diag(whole))
+    first = np.eye(design.shape[1])[0]
+    moved = 0.0
+    for start, end in zip(starts, [*starts[1:], len(design)], strict=True):
+        rest = whole - design[start:end].T @ weighted[start:end] + ridge
+        moved += float(np.linalg.solve(rest, first) @ (residual[start:end] @ design[start:end])) ** 2
+    return moved * (len(starts) - 1) / len(starts)
 
 
 def _flip(scores: Floats, flips: int, seed: int) -> float:
     """Share of sign flips of the customers' scores whose sum is at least as far from 0 as the one that was seen."""
-    if len(scores) > FLIPPED:
+    if len(scores) > MANY:
         return float(2 * stats.norm.sf(abs(scores.sum()) / np.sqrt((scores**2).sum())))
     random = np.random.default_rng(seed)
     seen = abs(scores.sum()) * (1 - 1e-12)
-    reached, chunk = 0, max(1, 4_000_000 // len(scores))
-    for start in range(0, flips, chunk):
-        signs = random.integers(0, 2, (min(chunk, flips - start), len(scores)), dtype=np.int8) * 2.0 - 1.0
-        reached += int((np.abs(signs @ scores) >= seen).sum())
-    return (1 + reached) / (1 + flips)
+    reached = done = 0
+    while done < flips and reached < ENOUGH:
+        size = min(500, flips - done)
+        kept = random.integers(0, 2, (size, len(scores)), dtype=np.int8).astype(np.float64)
+        reached += int((np.abs(2 * (kept @ scores) - scores.sum()) >= seen).sum())
+        done += size
+    return (1 + reached) / (1 + done)
 
 
 def _controls(panel: pd.DataFrame, previous: bool) -> Floats:

@@ -140,6 +140,9 @@ def _query(url: str, query: str) -> pd.DataFrame:
     if not _READS.match(query):
         raise ConfigError("a SELECT in --query", query.split()[0][:40] if query.split() else "nothing", "read only")
     engine = _engine(url)
+    place = engine.url.database
+    if engine.dialect.name == "sqlite" and place and place != ":memory:" and not Path(place).is_file():
+        raise DataError("a SQLite file", f"none at {place}", "check the URL")  # connecting would make an empty one
     try:
         with engine.connect() as connection:
             match connection.dialect.name:

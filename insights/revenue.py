@@ -141,7 +141,7 @@ class Relation:
                 "adjusted_for": f"{self.step}, segment, number of messages; for spend also spending the {self.step}"
                 " before",
                 "interval": f"{CONFIDENCE:.0%}, of each comparison alone",
-                "p_value": f"the larger of the regression's and of {FLIPS:,} sign flips by customer",
+                "p_value": f"the larger of the regression's and of up to {FLIPS:,} sign flips by customer",
                 "correction": "Holm, over all comparisons that have an estimate",
                 "min_customers": MIN_CUSTOMERS,
             },

@@ -119,7 +119,7 @@ def test_what_does_not_match_is_counted_and_shown(store: Store) -> None:
     assert found.counts["customer_periods_with_more_refunds_than_orders"] == 1
     assert found.unusable == {"no customer": 1, "no number in amount": 1}
     text = relation_text(found)
-    for words in ("messages without customer 1", "orders left out: no customer 1", "too few"):
+    for words in ("1 messages without customer", "orders left out: no customer (1)", "too few"):
         assert words in text
 
 
@@ -278,6 +278,9 @@ def test_a_database_is_only_read(tmp_path: Path) -> None:
         with pytest.raises((ConfigError, DataError)):
             orders.read(url, query=statement)
     assert orders.read(url, query="select * from sales").rows == 1
+    with pytest.raises(DataError, match="a SQLite file"):
+        orders.read(f"{url}.gone", query=query)
+    assert not (tmp_path / "shop.db.gone").exists()
 
 
 @pytest.mark.parametrize(

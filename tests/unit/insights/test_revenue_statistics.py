@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from insights.associate import MIN_CUSTOMERS, compare
 from insights.revenue import share_kept
@@ -73,6 +74,24 @@ def test_rows_of_one_customer_are_no_independent_witnesses() -> None:
     once = compare(rows, "ratio", previous=True, flips=99)
     thrice = compare(pd.concat([rows] * 3, ignore_index=True), "ratio", previous=True, flips=99)
     assert thrice.high / thrice.low == pytest.approx(once.high / once.low, rel=0.02)
+
+
+def test_the_standard_error_is_that_of_leaving_customers_out() -> None:
+    rows = panel(1, customers=80)
+    found = compare(rows, "difference", previous=False)
+    months = [(rows["period"] == month).to_numpy(float) for month in (1, 2)]
+    segments = [(rows["segment"] == segment).to_numpy(float) for segment in (1, 2)]
+    one = np.ones(len(rows))
+    design = np.column_stack([rows["labelled"], one, np.log2(rows["messages"]), *months, *segments])
+    customer, outcome = rows["customer"].to_numpy(), rows["outcome"].to_numpy()
+
+    def fit(kept: np.ndarray) -> float:
+        return float(np.linalg.lstsq(design[kept], outcome[kept], rcond=None)[0][0])
+
+    moved = [fit(customer != number) - found.value for number in range(80)]
+    error = np.sqrt(79 / 80 * np.square(moved).sum())
+    assert found.value == pytest.approx(fit(customer >= 0))
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 79) * error, rel=1e-6)
 
 
 def test_too_few_customers_say_nothing() -> None:
