@@ -106,8 +106,8 @@ class Counts:
     def largest(self, column: str, most: int) -> list[str | None]:
         """The values of a column with the most messages, largest first."""
         sizes: Counter[str | None] = Counter()
-        for value, rows in zip(self.values[column], self.rows, strict=True):
-            sizes[value] += int(rows)
+        for value, rows in zip(self.values[column].tolist(), self.rows.tolist(), strict=True):
+            sizes[value] += rows
         return sorted(sizes, key=lambda value: (-sizes[value], value is None, value or ""))[:most]
 
 

@@ -102,6 +102,7 @@ def latency(store: Store, period: Period) -> tuple[Latency, ...]:
 def _cell(seconds: ColumnElement[float]) -> ColumnElement[float]:
     """Seconds, cut so that a database counts few different ones: to a twentieth under a minute, later to one or ten."""
     return case(
+        (seconds.is_(None), None),  # SQLite's floor takes no null
         (seconds < MINUTE_S, func.floor(seconds * 20) / 20.0),
         (seconds < 3_600, func.floor(seconds)),
         else_=func.floor(seconds / 10) * 10.0,
