@@ -1,5 +1,6 @@
 """The insight pages: what insights give, drawn, listed and sent as CSV, under an address that repeats it."""
 
+import contextlib
 import csv
 import io
 import re
@@ -16,7 +17,6 @@ import pytest
 from sqlalchemy import update
 
 from console.app import create_app
-from console.asked import found, newest_message
 from console.render import lasting, points, share
 from insights.alerts import read_alerts, record_alerts
 from insights.changes import changes
@@ -412,13 +412,27 @@ def test_every_page_names_itself_its_place_and_every_id_once(browser: Browser) -
             assert made in ids
 
 
-def test_postgresql_answers_alike(postgres_store: Store, filled: Workspace) -> None:
-    fill(postgres_store, START, days=7, rows=200, version=3)
-    week = Period(START, START + timedelta(days=7))
-    held = found(postgres_store, "sarcasm", week)
-    assert sum(held.channels.values()) == sum(held.segments.values()) == 200
-    assert list(held.channels) == ["chat", "email", "social", "ticket"]  # most first
-    assert held.versions == {3: 200}
-    newest = newest_message(postgres_store)
-    assert newest is not None
-    assert START <= held.first_answers[3] < newest < week.end
+def test_postgresql_answers_alike(postgres: Any, open_console: Callable[..., Browser], workspace: Workspace) -> None:
+    url, week = postgres.store(), Period(START, START + timedelta(days=7))
+    there = Store(url)
+    for store in (there, workspace.store):
+        fill(store, START, days=7, rows=400)
+        add_holdout(store, "sentiment")
+    there.engine.dispose()
+    here, other = open_console(), open_console(store_url=url)
+    for path in (
+        address("trend.csv", week, task="sentiment", cut="channel", label="negative"), address("latency.csv", week),
+    ):  # fmt: skip
+        ours, theirs = rows_of(here.get(path)), rows_of(other.get(path))
+        assert [row.keys() for row in ours] == [row.keys() for row in theirs]
+        for one, two in zip(ours, theirs, strict=True):
+            for name in one:
+                with contextlib.suppress(ValueError):
+                    assert float(one[name]) == pytest.approx(float(two[name]), rel=1e-3)
+                    continue
+                assert one[name] == two[name]
+    cut = re.compile(r'<select id="channel".*?</select>', re.DOTALL)
+    shown = [cut.findall(browser.get(address("trend", week, task="sentiment")).text) for browser in (here, other)]
+    assert shown[0] == shown[1]
+    assert browser_get(other, "/insights/trend").status_code == 200
+    other.app.state.console.workspace.store.engine.dispose()  # type: ignore[attr-defined]
