@@ -246,7 +246,7 @@ def test_the_serving_image_holds_all_that_the_worker_imports():
 
 def imported() -> set[str]:
     """Third-party modules that the worker's code names, and the code of `undertone` that it reaches."""
-    waiting = [f"serving.{path.stem}" for path in (ROOT / "serving").glob("*.py")]
+    waiting = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "serving").rglob("*.py")]
     seen, found = set[str](), set[str]()
     while waiting:
         module = waiting.pop()
