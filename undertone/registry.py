@@ -305,8 +305,8 @@ class Registry:
         found: list[str] = []
         with self._translated("its runs"):
             experiment = self.client.get_experiment_by_name(self.settings.experiment)
-            token, more = None, experiment is not None
-            while more:
+            token, more = None, True
+            while more and experiment is not None:
                 page = self.client.search_runs(
                     [experiment.experiment_id], run_view_type=ViewType.ALL, max_results=1_000, page_token=token
                 )
