@@ -14,13 +14,14 @@ import argparse
 import json
 import os
 import platform
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -166,7 +167,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cluster = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 3, "log_level": 0})
     hosts = ",".join(f"{b.host}:{b.port}" for b in cluster.list_topics(timeout=10).brokers.values())
     store = Store.open(settings)
-    empty = _bytes(store)
+    empty = size_of(store)
     with ExitStack() as running:
         readers = Readers(free_ports(asked.readers), [], [])
         for number, port in enumerate(readers.ports):
@@ -186,7 +187,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with store.reading() as connection:
         stored = connection.execute(select(func.count()).select_from(messages)).scalar_one()
         answers = connection.execute(select(func.count()).select_from(predictions)).scalar_one()
-    grown = _bytes(store) - empty
+    grown = size_of(store) - empty
     store.engine.dispose()
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -289,15 +290,14 @@ def _spread(values: Any) -> dict[str, float]:
     return {name: round(float(np.quantile(values, q)), 3) for name, q in {"p50": 0.5, "p99": 0.99, "max": 1.0}.items()}
 
 
-def _bytes(store: Store) -> int:
+def size_of(store: Store) -> int:
     """Size of the database, indexes and all."""
     with store.reading() as connection:
         if connection.dialect.name == "postgresql":
             return int(connection.execute(text("select pg_database_size(current_database())")).scalar_one())
-    with store.engine.connect() as connection:
-        connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
-        pages = connection.exec_driver_sql("pragma page_count").scalar_one()
-        return int(pages) * int(connection.exec_driver_sql("pragma page_size").scalar_one())
+    with closing(sqlite3.connect(str(store.url.database))) as file:
+        file.execute("pragma wal_checkpoint(truncate)")
+    return os.path.getsize(str(store.url.database))
 
 
 def page(found: dict[str, Any]) -> str:
