@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ from insights.alerts import Alert, news
 from insights.changes import HISTORY, Change, Days, Looked, changes, compare
 from insights.channels import channel_performance
 from insights.counts import Counts
-from insights.estimate import MIN_ROWS, Corrections, ErrorCounts
+from insights.estimate import MIN_ROWS, Corrections, ErrorCounts, Estimate, onto_simplex
 from insights.latency import latency
 from insights.period import Period
 from insights.trend import trends
@@ -125,6 +125,20 @@ class Traffic:
         return f"{self.messages} a day, day sd {self.day_sd}" + "".join(f", {word}" for word in more)
 
 
+class Pointed(Corrections):
+    """Corrections without bands of the shares, which no verdict uses: a simulation takes half as long."""
+
+    def estimate(self, said: Mapping[int, NDArray[np.int64]]) -> dict[str, Estimate]:
+        """Each label's share, with a band of no width."""
+        total = sum(said.values(), np.zeros(len(self.labels), dtype=np.int64))
+        rows = int(total.sum())
+        if words := self.lacking(said):
+            return dict.fromkeys(self.labels, Estimate(rows, None, None, None, None, words))
+        point = sum(self.plain(version) @ (counts / rows) for version, counts in said.items())
+        shares = onto_simplex(np.asarray(point)[None])[0]
+        return {label: Estimate(rows, None, p, p, p) for label, p in zip(self.labels, shares.tolist(), strict=True)}
+
+
 class Simulated:
     """Counts of eight weeks and what came before, in blocks of four hours, by channel and segment.
 
@@ -140,8 +154,7 @@ class Simulated:
         self.cells = [(c, s, a * b) for c, a in CHANNELS.items() for s, b in SEGMENTS.items()]
         self.tasks = {task: self._task(task, traffic, shift, channel) for task in SHARES}
         self.corrected = {
-            task: Corrections(get_task(task).labels, {1: confusion(self.rng, task, 2_000)}, draws=200)
-            for task in SHARES
+            task: Pointed(get_task(task).labels, {1: confusion(self.rng, task, 2_000)}, draws=200) for task in SHARES
         }
 
     def _task(self, task: str, traffic: Traffic, shift: float, channel: str | None) -> NDArray[np.int64]:
@@ -230,14 +243,12 @@ def _walk(rng: np.random.Generator, days: int, labels: int, traffic: Traffic) ->
 
 #: With hours between two watches; the flow's own 4 take six times as long to try as 24.
 STEADY = (
-    (Traffic(2_000, 0.0), 24),
     (Traffic(2_000, 0.1), 24),
-    (Traffic(2_000, 0.1), 4),
     (Traffic(2_000, 0.2), 24),
     (Traffic(500, 0.1), 24),
-    (Traffic(10_000, 0.1), 24),
     (Traffic(2_000, 0.1, memory=0.5), 24),
     (Traffic(2_000, 0.1, weekend=0.2), 24),
+    (Traffic(2_000, 0.1), 4),
 )
 
 

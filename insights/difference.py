@@ -67,12 +67,12 @@ def differences(
     versions = sorted({version for said in (*steps, sums[1]) for version in said})
     plain = np.stack([corrected.plain(version) for version in versions])
     drawn = np.stack([corrected.drawn(version) for version in versions], axis=1)
-    counts = [np.stack([_table(said, versions, len(corrected.labels)) for said in part]) for part in (before, after)]
+    counts = [_table(part, versions, len(corrected.labels)) for part in (before, after)]
     shares = [_shares(part.sum(axis=0), plain) for part in counts]
     moved = _fractions(counts[1].sum(axis=0)) - _fractions(counts[0].sum(axis=0))
     low, high = np.quantile(np.einsum("dvij,vj->di", drawn, moved), BAND, axis=0)
     single = _variance(counts[0].sum(axis=0) + counts[1].sum(axis=0), plain)
-    day, dispersion = _between(np.stack([_table(said, versions, len(corrected.labels)) for said in steps]), plain)
+    day, dispersion = _between(_table(steps, versions, len(corrected.labels)), plain)
     variance = ((high - low) / (2 * stats.norm.ppf(BAND[1]))) ** 2
     for part in counts:
         sizes = part.sum(axis=(1, 2))
@@ -104,9 +104,14 @@ def summed(steps: Sequence[Said], labels: int) -> Said:
     return total
 
 
-def _table(said: Said, versions: Sequence[int], labels: int) -> NDArray[np.int64]:
-    """Counts (versions, labels)."""
-    return np.stack([said.get(version, np.zeros(labels, dtype=np.int64)) for version in versions])
+def _table(steps: Sequence[Said], versions: Sequence[int], labels: int) -> NDArray[np.int64]:
+    """Counts (steps, versions, labels)."""
+    table = np.zeros((len(steps), len(versions), labels), dtype=np.int64)
+    place = {version: number for number, version in enumerate(versions)}
+    for number, said in enumerate(steps):
+        for version, counts in said.items():
+            table[number, place[version]] = counts
+    return table
 
 
 def _fractions(counts: NDArray[np.int64]) -> Floats:
@@ -127,7 +132,7 @@ def _variance(counts: NDArray[np.int64], plain: Floats) -> Floats:
 def _between(counts: NDArray[np.int64], plain: Floats) -> tuple[Floats, Floats]:
     """Variance of the steps' own shares, and dispersion, both (labels,); counts (steps, versions, labels)."""
     sizes = counts.sum(axis=(1, 2))
-    shares = np.stack([_shares(step, plain) for step in counts])
+    shares = np.einsum("vij,nvj->ni", plain, counts / sizes[:, None, None])
     single = _variance(counts.sum(axis=0), plain)
     mean = _shares(counts.sum(axis=0), plain)
     chi = (sizes[:, None] * (shares - mean) ** 2).sum(axis=0) / single
