@@ -421,6 +421,7 @@ class Reviews:
                 predictions.c.event_at >= start,
                 predictions.c.event_at < end,
                 predictions.c.model_version == version,
+                messages.c.text_removed_at.is_(None),
                 ~drawn,
             )
         )

@@ -162,6 +162,8 @@ def test_who_reads_texts_leaves_removed_ones_out_and_says_how_many(store: Store)
     queue = Reviews(store)
     assert [item["message_id"] for item in queue.next("sentiment", "rae", NOW, count=5)] == ["m30"]
     assert queue.open("sentiment", NOW)[0]["erased"] == 1
+    drawn = {row["message_id"] for row in queue.candidates("sentiment", 1, start, NOW)}
+    assert drawn == {f"m{number}" for number in range(31, 50)}  # m30 was drawn before
 
 
 def test_texts_that_go_and_were_labelled_are_named_before(store: Store) -> None:
