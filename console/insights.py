@@ -6,7 +6,9 @@ reproduces the page; with ``.csv`` behind the page's name the same address gives
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,7 +40,7 @@ router = APIRouter(prefix="/insights")
 #: Most lines with bands that one chart holds; more labels get a chart each.
 MOST_LINES = 4
 #: Colours of lines by label, where a label has one of its own; others take the free ones in order.
-TONES = {"negative": "b", "neutral": "c", "positive": "a"}
+TONES = {"negative": "b", "neutral": "c", "positive": "a", "anger": "b", "joy": "a", "optimism": "c", "sadness": "d"}
 _FREE = ("a", "b", "c", "d")
 #: Days of a comparison with the days before it, where nobody says otherwise.
 COMPARED_DAYS = 7
@@ -70,7 +72,7 @@ def front(request: Request) -> Response:
         label = _first(task)
         overall = trends(store, task, month)[0]
         lines.append((task, label, overall, _panel(f"glance-{task}", overall, label)))
-    found_changes = changes(store, tuple(TASKS), asked.period, examples=0)
+    found_changes = changes(store, tuple(TASKS), asked.period, against=_against(asked.period), examples=0)
     return _page(
         request,
         "insights.html",
@@ -149,7 +151,8 @@ def changed(request: Request) -> Response:
     tasks = (asked.more["task"],) if "task" in asked.more else tuple(TASKS)
     if not csv and not asked.canonical:
         return _to(asked)
-    rows = changes(store, tasks, asked.period, examples=0 if csv else EXAMPLES)
+    against = _against(asked.period)
+    rows = changes(store, tasks, asked.period, against=against, examples=0 if csv else EXAMPLES)
     sheet = _changes_sheet(asked, rows)
     if csv:
         return sheet.csv()
@@ -163,7 +166,7 @@ def changed(request: Request) -> Response:
         looked=_looked(rows),
         chart=_changes_chart(alerts) if alerts else None,
         sheet=sheet,
-        against=in_words(asked.period.before()),
+        against=in_words(against),
         told=read_alerts(store, MOST_ALERTS),
         errors=_errors(store, tasks, asked.period),
         least=MIN_EFFECT,
@@ -284,6 +287,12 @@ def _now() -> datetime:
 def _to(asked: Asked) -> Response:
     """The browser asks again under the address that names everything."""
     return RedirectResponse(asked.link(), 303)
+
+
+def _against(period: Period) -> Period:
+    """As long a time as many whole days before: the same hours, and in a week's comparison the same weekdays."""
+    days = timedelta(days=math.ceil((period.end - period.start) / timedelta(days=1)))
+    return replace(period, start=period.start - days, end=period.end - days)
 
 
 def _task(request: Request) -> str:

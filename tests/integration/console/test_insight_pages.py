@@ -271,6 +271,13 @@ def test_changes_are_told_with_their_messages_and_a_way_to_their_trend(browser: 
     assert {row["task"] for row in one_task} == {"sarcasm"}
 
 
+def test_a_day_that_is_not_over_is_compared_with_the_same_hours(browser: Browser) -> None:
+    """Half of a day against half a day of a week before, not against a night."""
+    begun = Period(START + timedelta(days=21), START + timedelta(days=27, hours=13))
+    shown = text_of(browser.get(address("changes", begun, task="sarcasm")))
+    assert "24 Mar 2025 to 30 Mar 2025, 13:00 UTC, against 17 Mar 2025 to 23 Mar 2025, 13:00." in shown
+
+
 def test_a_quiet_time_has_no_changes(browser: Browser) -> None:
     quiet = Period(START + timedelta(days=11), START + timedelta(days=18))
     shown = text_of(browser.get(address("changes", quiet, task="sentiment")))
