@@ -32,16 +32,19 @@ def run(source: str, sink: str, dead_letters: str, batch: int, metrics_port: int
     plan = streams.Plan(source, sink, dead_letters, batch, metrics_port, with_values)
     began = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    progress = Progress(*columns, console=Console(stderr=True))
 
-        def show(totals: Totals, read: Source) -> None:
-            where = read.progress()
-            if where is not None:
-                if not progress.task_ids:
-                    progress.add_task("", total=where[1])
-                progress.update(progress.task_ids[0], completed=where[0], description=f"{totals.messages:,} messages")
+    def show(totals: Totals, read: Source) -> None:
+        if (where := read.progress()) is not None:  # an end is known
+            if not progress.task_ids:
+                progress.start()
+                progress.add_task("", total=where[1])
+            progress.update(progress.task_ids[0], completed=where[0], description=f"{totals.messages:,} messages")
 
+    try:
         totals = streams.run(settings, plan, show)
+    finally:
+        progress.stop()
     seconds = time.perf_counter() - began
     say(
         f"{totals.messages:,} messages scored in {seconds:.1f} s, {totals.new:,} of them new to the store;"

@@ -21,7 +21,7 @@ import boto3
 import confluent_kafka
 import orjson
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from serving.streams import run as running_streams
@@ -86,6 +86,15 @@ class Kafka:
         for number, value in enumerate(values):
             self.producer.produce(topic, value, partition=number % PARTITIONS)
         assert self.producer.flush(30) == 0
+
+    def committed(self, topic: str, group: str = "g") -> int:
+        """Messages that a group of `url` is done with."""
+        consumer = Consumer({"bootstrap.servers": self.hosts, "group.id": f"{group}-{topic}", "log_level": 0})
+        try:
+            places = consumer.committed([TopicPartition(topic, part) for part in range(PARTITIONS)], timeout=20)
+            return sum(max(place.offset, 0) for place in places)
+        finally:
+            consumer.close()
 
     def read(self, topic: str, count: int) -> list[Any]:
         """`count` values of a topic, as JSON, and whatever else is there by then."""
