@@ -53,15 +53,18 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=500)
-    draws = parser.parse_args().draws
+    parser.add_argument("--customers", type=int, nargs="+", default=CUSTOMERS)
+    parser.add_argument("--spending", nargs="+", default=("even", "whales"))
+    asked = parser.parse_args()
+    draws = asked.draws
     print("| customers | spending | true ratio | found | regression alone | flips alone | interval holds it | median |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for whales in (False, True):
-        for customers in CUSTOMERS:
+    for spending in asked.spending:
+        for customers in asked.customers:
             for ratio in RATIOS:
                 found = []
                 for seed in range(draws):
-                    rows = draw(seed, customers, ratio, whales=whales)
+                    rows = draw(seed, customers, ratio, whales=spending == "whales")
                     found.append(compare(rows, "ratio", previous=True, flips=999))
                     print(f"\r{customers} {ratio} {seed + 1}/{draws}", end="", file=sys.stderr)
                 told = [one for one in found if one.value is not None]
@@ -75,7 +78,7 @@ def main() -> None:
                 ]
                 holds = sum((one.low or 0) <= ratio <= (one.high or 0) for one in told) / max(1, len(told))
                 median = np.median([one.value or 0.0 for one in told])
-                cells = [f"{customers:,}", "whales" if whales else "even", f"{ratio}", *(f"{s:.1%}" for s in shares)]
+                cells = [f"{customers:,}", spending, f"{ratio}", *(f"{s:.1%}" for s in shares)]
                 print("| " + " | ".join([*cells, f"{holds:.1%}", f"{median:.2f}"]) + " |", flush=True)
     print(file=sys.stderr)
 
