@@ -37,6 +37,10 @@ DISAGREEMENT_SHARE = 0.3
 BREADTH, SHORTLIST = 10, 1 / 3
 
 
+#: Principal components of the embeddings that k-means looks at: it costs with the square of the picks, and with these.
+DIMENSIONS = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Pick:
     """A message that goes into the queue.
@@ -195,9 +199,9 @@ def spread(rows: Sequence[Candidate], wanted: int, *, seed: int) -> list[tuple[C
     """`wanted` unsure rows that differ, those first whose neighbourhood is the most unsure in all.
 
     The shortlist is of rows on which the model abstains, then of the smallest margins. k-means makes as many clusters
-    of its embeddings, scaled to length 1, as there are places, and the row next to each centre is taken. Rows whose
-    text has a like one on the list, and such without an embedding, come in by margin where places are left, or in the
-    share that rows without an embedding have of the list.
+    of its embeddings, scaled to length 1 and cut to their main directions, as there are places, and the row next to
+    each centre is taken. Rows with the embedding of another one come in by margin where places are left, and rows
+    without an embedding in the share that they have of the list.
 
     Returns:
         Rows, and whether they stand for a cluster.
@@ -227,6 +231,9 @@ def _next_to_centres(rows: Sequence[Candidate], clusters: int, seed: int) -> lis
     vectors = np.nan_to_num(vectors)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     vectors, whose = np.unique(vectors, axis=0, return_index=True)  # k-means++ wants as many points as clusters
+    if vectors.shape[1] > DIMENSIONS:
+        left, scale, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+        vectors = left[:, :DIMENSIONS] * scale[:DIMENSIONS]
     clusters = min(clusters, len(vectors))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a cluster may end empty: then fewer rows stand for one

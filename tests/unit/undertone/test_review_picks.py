@@ -95,6 +95,16 @@ def test_picks_do_not_depend_on_the_order_of_rows_and_no_message_comes_twice() -
     assert pick(made, 0, seed=1) == []
 
 
+def test_embeddings_of_a_real_length_are_spread_as_well() -> None:
+    random = np.random.default_rng(2)
+    centres = random.normal(size=(20, 384))
+    vectors = centres[np.arange(400) % 20] + random.normal(scale=0.3, size=(400, 384))
+    made = [candidate(n, 0.001 * n, vectors[n]) for n in range(400)]
+    chosen = [row for row, _ in spread(made, 20, seed=1)]
+    assert len({int(row.message_id[1:]) % 20 for row in chosen}) >= 18
+    assert chosen == [row for row, _ in spread(made[::-1], 20, seed=1)]
+
+
 def test_messages_of_one_text_stand_for_one_cluster() -> None:
     same, other = np.ones(8), np.arange(8.0)
     made = [candidate(n, 0.01, same) for n in range(50)] + [candidate(n, 0.2, other + n) for n in range(50, 60)]
