@@ -22,7 +22,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "kinesis": ("group", "start", "region", "endpoint"),
     "file": ("group",),
 }
-FORMS = "kafka://HOST:PORT[,…]/TOPIC?group=NAME, kinesis://STREAM?region=NAME, file://PATH, a path, or -"
+FORMS = "kafka://HOST[:PORT][,…]/TOPIC?group=NAME, kinesis://STREAM?region=NAME, file://PATH, a path, or -"
 GROUP = "undertone"
 GROUP_CHARS = 40
 STANDARD = "-"
@@ -64,8 +64,8 @@ class Address:
                     "write sasl.username and sasl.password into a file, and name it: ?config=FILE",
                 )
             made = cls("kafka", parts.path.strip("/"), parts.netloc, _options(url, "kafka", parts.query))
-            if not re.fullmatch(r"([^,/\s]+:\d+)(,[^,/\s]+:\d+)*", made.hosts):
-                raise ConfigError("kafka://HOST:PORT/TOPIC", url, "name host and port of at least one broker")
+            if not re.fullmatch(r"[^,/\s]+(,[^,/\s]+)*", made.hosts):
+                raise ConfigError("kafka://HOST:PORT/TOPIC", url, "name at least one broker; the port is 9092 unless told")
         elif scheme == "kinesis":
             parts = urlsplit(url)
             made = cls("kinesis", parts.netloc or parts.path.strip("/"), "", _options(url, "kinesis", parts.query))

@@ -43,7 +43,7 @@ def test_addresses_of_every_kind():
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("kafka://broker/messages", "kafka://HOST:PORT/TOPIC"),
+        ("kafka:///messages", "kafka://HOST:PORT/TOPIC"),
         ("kafka://broker:9092/", "name one topic"),
         ("kafka://broker:9092/a/b", "name one topic"),
         ("kafka://user:secret@broker:9092/messages", "an address without a password"),
@@ -52,7 +52,7 @@ def test_addresses_of_every_kind():
         ("kafka://broker:9092/messages?group=", "a value for group"),
         ("kinesis://?region=x", "name one topic"),
         (f"kinesis://messages?group={'g' * 41}", "at most 40 characters"),
-        ("rabbit://broker/queue", "kafka://HOST:PORT"),
+        ("rabbit://broker/queue", "kafka://HOST[:PORT]"),
         ("", "name one topic, stream or file"),
     ],
 )
