@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -17,7 +17,7 @@ from insights.trend import MOST_SERIES, series_name
 from undertone.store import Store
 from undertone.tasks import TaskSpec, get_task
 
-__all__ = ["Change", "Days", "Example", "Looked", "Verdict", "changes", "compare"]
+__all__ = ["Change", "Days", "Example", "Looked", "Verdict", "changes", "compare", "words_of"]
 
 Verdict = Literal["changed", "steady", "too_few"]
 
@@ -77,6 +77,13 @@ class Change:
         """What it is told under: task, label, cut and value."""
         return "/".join(str(part) for part in (self.task, self.label, self.cut or "all", self.value or "none"))
 
+    @property
+    def words(self) -> str:
+        """A change in one sentence; that there is too little to tell, where there is."""
+        if self.difference is None:
+            return f"{self.label.replace('_', ' ')} in {self.name}: {self.lacking}"
+        return words_of(self.as_dict())
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, with message ids and without texts."""
         values = asdict(self)
@@ -84,6 +91,18 @@ class Change:
             values[name] = {key: _plain(value) for key, value in values[name].items()}
         values["examples"] = [example.message_id for example in self.examples]
         return values | {"series": self.series, "name": self.name}
+
+
+def words_of(change: Mapping[str, Any]) -> str:
+    """A change, as `Change.as_dict` gives it, in one sentence."""
+    where = "" if change["cut"] is None else f" in {change['name']}"
+    before, after = (100 * change[name]["share"] for name in ("before", "after"))
+    rose = change["difference"] > 0
+    ends = sorted((100 if rose else -100) * change[name] for name in ("low", "high"))
+    return (
+        f"{change['label'].replace('_', ' ')}{where} {'rose' if rose else 'fell'} from {before:.0f} % to {after:.0f} % of"
+        f" messages (by {ends[0]:.0f} to {ends[1]:.0f} points, {change['after']['rows']} messages)"
+    )
 
 
 def changes(
