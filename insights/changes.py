@@ -99,10 +99,9 @@ def words_of(change: Mapping[str, Any]) -> str:
     before, after = (100 * change[name]["share"] for name in ("before", "after"))
     rose = change["difference"] > 0
     ends = sorted((100 if rose else -100) * change[name] for name in ("low", "high"))
-    return (
-        f"{change['label'].replace('_', ' ')}{where} {'rose' if rose else 'fell'} from {before:.0f} % to {after:.0f} % of"
-        f" messages (by {ends[0]:.0f} to {ends[1]:.0f} points, {change['after']['rows']} messages)"
-    )
+    what = f"{change['label'].replace('_', ' ')}{where} {'rose' if rose else 'fell'}"
+    size = f"by {ends[0]:.0f} to {ends[1]:.0f} points, {change['after']['rows']} messages"
+    return f"{what} from {before:.0f} % to {after:.0f} % of messages ({size})"
 
 
 def changes(
