@@ -208,8 +208,8 @@ def erase(
     if models:
         named = ", ".join(f"{item['task']} {item['version']}" for item in models)
         beyond.append(
-            f"what model versions learned, and rows of numbers in their signed reference windows: {named}; train anew"
-            " and reject these versions where that must go too"
+            "what model versions learned, rows of numbers in their signed reference windows, and there words that stand"
+            f" in five messages and more: {named}; train anew and reject these versions where that must go too"
         )
     return Receipt(
         hashed,

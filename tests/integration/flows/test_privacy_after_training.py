@@ -32,7 +32,9 @@ def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work
     for number in range(300):
         own, at = number % 3 == 0, NOW - timedelta(hours=number + 1)
         text = " ".join(drawn.choices(["parcel", "late", "fine", "love", "refund", "app", "team"], k=9))
-        text = f"{text} {SECRET}{number} is not good" if own else f"{text} {number} was very good"
+        # a word of one message: those of five and more are in the signed model, which nobody can change
+        word = SECRET + "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        text = f"{text} {word} is not good" if own else f"{text} {number} was very good"
         items.append(Message(f"m{number}", text, "chat", None, CUSTOMER if own else "somebody", at, at))
     workspace.store.record([ScoredMessage(message, ()) for message in items])
     workspace.store.add_feedback(
