@@ -74,7 +74,7 @@ def reader(postgres, filled: Store) -> Iterator[psycopg.Connection]:
     for _ in range(2):
         with psycopg.connect(f"{where} user=postgres", autocommit=True) as owner:
             owner.execute(script)
-    with psycopg.connect(f"{where} user=undertone_bi", autocommit=True) as connection:
+    with psycopg.connect(f"{where} user=bi_reader", autocommit=True) as connection:
         yield connection
 
 
