@@ -131,6 +131,8 @@ def ask(
     """
     path = request.url.path.removesuffix(".csv")
     given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
+    if "\0" in "".join(given.values()):  # which PostgreSQL cannot even look for
+        raise NotUnderstood("a channel and a segment from the lists", "a character that no name has", "choose one")
     for name in loose:
         if name in more and given.get(name) not in more[name]:
             given.pop(name, None)

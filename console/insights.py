@@ -198,7 +198,7 @@ def channels(request: Request) -> Response:
             charts.shares(top or 0.1), panel=True)))  # fmt: skip
     return _page(
         request, "insight_channels.html", asked=asked, rows=rows, plots=plots, sheet=sheet,
-        against=asked.period.before(),
+        errors=_errors(store, tuple(SHOWN), asked.period),
     )  # fmt: skip
 
 

@@ -352,7 +352,8 @@ def test_the_front_page_answers_at_a_glance(browser: Browser, filled: Workspace)
 @pytest.mark.parametrize(
     "query",
     ["task=mood", "cut=shoe&label=x", "start=yesterday", "start=2025-03-03&end=2025-03-01", "end=0001-01-01",
-     "start=9999-12-31", "step=minute", "model_version=x", "model_version=-1", "last=5", "model_version=99999999999",
+     "start=9999-12-31", "step=minute", "model_version=x", "model_version=-1",
+        "channel=a%00", "last=5", "model_version=99999999999",
      "start=2000-01-01&end=2025-01-01&step=hour", "start=2025-03-03T00:00:00%2B99:00"],
 )  # fmt: skip
 def test_an_address_that_asks_for_nothing_is_told_what_it_may_ask(browser: Browser, query: str) -> None:
@@ -411,6 +412,8 @@ def test_every_page_names_itself_its_place_and_every_id_once(browser: Browser) -
         assert page.text.count("<h1>") == 1
         assert f'href="/insights/{name}' in re.search(r'<nav class="toc".*?</nav>', page.text, re.DOTALL)[0]  # type: ignore[index]
         assert page.text.count('aria-current="page"') == 1
+        if name in {"trend", "changes", "channels", "upsell"}:
+            assert "labelled messages: audits of its answers" in text_of(page)  # what its bands rest on
         ids = re.findall(r'\sid="([^"]+)"', page.text)
         assert len(ids) == len(set(ids)), [one for one in ids if ids.count(one) > 1]
         for labelled in re.findall(r'aria-labelledby="([^"]+)"', page.text):
