@@ -65,7 +65,9 @@ class Address:
                 )
             made = cls("kafka", parts.path.strip("/"), parts.netloc, _options(url, "kafka", parts.query))
             if not re.fullmatch(r"[^,/\s]+(,[^,/\s]+)*", made.hosts):
-                raise ConfigError("kafka://HOST:PORT/TOPIC", url, "name at least one broker; the port is 9092 unless told")
+                raise ConfigError(
+                    "kafka://HOST:PORT/TOPIC", url, "name at least one broker; the port is 9092 unless told"
+                )
         elif scheme == "kinesis":
             parts = urlsplit(url)
             made = cls("kinesis", parts.netloc or parts.path.strip("/"), "", _options(url, "kinesis", parts.query))
