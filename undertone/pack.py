@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -48,7 +49,7 @@ def write_pack(workspace: Workspace, task: str, version: int, output: Path) -> l
             key = rules.trainer(name)
             if key is not None:
                 texts[f"{KEYS}/{name}.pub"] = key.path.read_bytes()
-        texts["README.md"] = _readme(statement, rules).encode()
+        texts["README.md"] = _readme(statement, rules, evidence.redacted).encode()
         _write(output, files, texts)
         return sorted([*files, *texts, SUMS])
 
@@ -71,7 +72,7 @@ def _write(output: Path, files: dict[str, Path], texts: dict[str, bytes]) -> Non
         ) from error
 
 
-def _readme(statement: Statement, rules: Trust) -> str:
+def _readme(statement: Statement, rules: Trust, redacted: Sequence[str]) -> str:
     template = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=False, keep_trailing_newline=True)
     key = rules.approver(statement.approver)
     return template.get_template("evidence.md").render(
@@ -87,4 +88,5 @@ def _readme(statement: Statement, rules: Trust) -> str:
         keys=KEYS,
         fingerprint=key.fingerprint if key else "",
         card=CARD,
+        redacted=redacted,
     )
