@@ -18,6 +18,7 @@ from console.charts import Dot, Hover, Line
 from console.figures import number
 from console.pages import NoSuchPage, known_task
 from console.render import Console, figure, page
+from console.sheets import Column, Sheet
 from undertone.records import LedgerEntry
 from undertone.tasks import TASKS
 
@@ -63,6 +64,29 @@ def front(request: Request) -> Response:
     """Where every task stands."""
     console: Console = request.app.state.console
     return page(request, "drift.html", watches=[(task, _watches(console, task, 1)) for task in TASKS])
+
+
+@router.get("/{task}.csv")
+def of_task_csv(request: Request, task: str) -> Response:
+    """The watches of a task as CSV, newest first."""
+    known_task(task)
+    names = ("row", "at", "version", "verdict", "messages", "strongest", "why", "retrain", "rule", "decision")
+    rows = [
+        {
+            "row": watch.seen.seq,
+            "at": watch.seen.at,
+            "version": watch.seen.version,
+            "verdict": watch.verdict,
+            "messages": number(watch.seen.payload.get("total_rows")),
+            "strongest": watch.strength,
+            "why": watch.seen.reason,
+            "retrain": watch.retrain,
+            "rule": watch.decided.payload.get("rule") if watch.decided else None,
+            "decision": watch.decided.reason if watch.decided else None,
+        }
+        for watch in _watches(request.app.state.console, task, MOST)
+    ]
+    return Sheet(f"drift-{task}", "", [Column(name, name) for name in names], rows).csv()
 
 
 @router.get("/{task}")

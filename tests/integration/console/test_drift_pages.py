@@ -1,5 +1,7 @@
 """The pages on drift: what watches saw, from the ledger, and the reports that lie where watches write them."""
 
+import csv
+import io
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -67,6 +69,11 @@ def test_a_task_shows_its_watches_newest_first_and_how_strong_the_strongest_sign
     assert "2026-10-13 00:00: act, 1.27 of its floor" in shown
     assert re.search(r"2026-10-09 00:00: too few(?!,)", shown)
     assert page.text.count("<svg") == 2
+    assert 'href="/drift/sentiment.csv"' in page.text
+    sent = list(csv.DictReader(io.StringIO(browser.get("/drift/sentiment.csv").text)))
+    assert [row["verdict"] for row in sent] == ["act", "too_few", "stable"]
+    assert [row["strongest"] for row in sent] == ["1.27273", "", "0.4"]
+    assert browser.get("/drift/mood.csv").status_code == 404
     assert NASTY not in page.text
 
 
