@@ -172,7 +172,7 @@ class Reviews:
                 )
             _refuse_held(row, reviewer, utc(now))
             _refuse_twice(row, reviewer)
-            self._write(connection, row, GivenLabel(item, label, reviewer), now, closed_at=utc(now))
+            write_feedback(connection, self._close(connection, row, GivenLabel(item, label, reviewer), now, utc(now)))
 
     def skip(self, item: int, reviewer: str, now: datetime) -> None:
         """Close an item without a label; a label may still come later.
@@ -260,20 +260,23 @@ class Reviews:
                         "import each task's file by itself",
                     )
                 _check(row, label.label)
+            told: list[Feedback] = []
             for label in first.values():
-                self._import(connection, rows[label.review_id], label, now, counts)
+                told += self._import(connection, rows[label.review_id], label, now, counts)
             for label in second.values():
                 row = _locked(connection, [label.review_id])[label.review_id]
                 if row["kind"] == "second" or row["state"] != "labelled" or row["reviewer"] == label.reviewer:
                     counts["others"] += 1
                     continue
                 twin = self._ask_again(connection, row, now)
-                self._import(connection, _locked(connection, [twin])[twin], label, now, counts)
+                told += self._import(connection, _locked(connection, [twin])[twin], label, now, counts)
+            write_feedback(connection, told)
         return counts
 
     def _import(
         self, connection: Connection, row: RowMapping, label: GivenLabel, now: datetime, counts: dict[str, int]
-    ) -> None:
+    ) -> list[Feedback]:
+        """Close an item with a label of a file, or count why not. Gives what is to be written as feedback."""
         labelled, own = row["state"] == "labelled", row["reviewer"] == label.reviewer
         if label.reviewer in (row["first_reviewer"], row["second_reviewer"]) or (labelled and not own):
             counts["others"] += 1
@@ -282,9 +285,10 @@ class Reviews:
         elif _stands(row, label.label):
             counts["others"] += 1
         else:
-            self._write(connection, row, label, now)
             counts["labelled"] += 1
             counts["second"] += row["kind"] == "second"
+            return self._close(connection, row, label, now)
+        return []
 
     def open(self, task: str | None = None, now: datetime | None = None) -> list[dict[str, Any]]:
         """Counts by batch, oldest first: task, batch, kind, version, asked_at, open, held, labelled, skipped, erased.
@@ -489,17 +493,17 @@ class Reviews:
         with self.store.reading() as connection:
             return [_shown(row) for row in connection.execute(query).mappings()]
 
-    def _write(
+    def _close(
         self,
         connection: Connection,
         row: RowMapping,
         given: GivenLabel,
         now: datetime,
         closed_at: datetime | None = None,
-    ) -> None:
-        """Close an item, write its label as feedback and maybe ask for a second one, in the caller's transaction."""
+    ) -> list[Feedback]:
+        """Close an item and maybe ask for a second label. Gives what the caller writes as feedback."""
         if (row["state"], row["label"]) == ("labelled", given.label):
-            return
+            return []
         labelled = {
             "state": "labelled",
             "label": given.label,
@@ -511,9 +515,9 @@ class Reviews:
             "closed_at": closed_at,
         }
         connection.execute(reviews.update().where(reviews.c.id == row["id"]).values(labelled))
-        write_feedback(connection, [_feedback(dict(row) | labelled)])
         if row["kind"] != "second" and in_share(f"{row['batch']} {row['message_id']}", self.second_share):
             self._ask_again(connection, row, now)
+        return [_feedback(dict(row) | labelled)]
 
     def _ask_again(self, connection: Connection, row: RowMapping, now: datetime) -> int:
         """The number of the item that asks another person for this one's label, made where there is none.

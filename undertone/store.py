@@ -22,6 +22,7 @@ from sqlalchemy import (
     Subquery,
     Table,
     and_,
+    bindparam,
     case,
     create_engine,
     delete,
@@ -412,14 +413,11 @@ def write_feedback(connection: Connection, labels: Sequence[Feedback]) -> int:
     """`Store.add_feedback` within the caller's transaction."""
     last = {(item.message_id, item.task, item.labeller): item for item in labels}
     _lock_feedback(connection)
-    for item in last.values():
-        connection.execute(
-            delete(feedback).where(
-                feedback.c.message_id == item.message_id,
-                feedback.c.task == item.task,
-                feedback.c.labeller == item.labeller,
-            )
-        )
+    if not last:
+        return 0
+    names = ("message_id", "task", "labeller")
+    earlier = delete(feedback).where(*(feedback.c[name] == bindparam(f"its_{name}") for name in names))
+    connection.execute(earlier, [dict(zip((f"its_{name}" for name in names), key, strict=True)) for key in last])
     rows = [
         {
             "message_id": item.message_id,

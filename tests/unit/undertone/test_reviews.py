@@ -25,10 +25,12 @@ def reviews(store: Store) -> Reviews:
 
 
 def fill(store: Store, numbers: Sequence[int]) -> None:
+    scored = []
     for number in numbers:
         message = Message(f"m{number}", f"text {number}", "chat", "starter", "c1", NOW, NOW)
         answer = Prediction(f"m{number}", "sentiment", "positive", (0.1, 0.2, 0.7), 3, "ab" * 32, NOW)
-        store.record([ScoredMessage(message, (answer,))])
+        scored.append(ScoredMessage(message, (answer,)))
+    store.record(scored)
 
 
 def queue(
