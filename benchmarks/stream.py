@@ -5,6 +5,7 @@ of its real pace (messages a second, lag, time to insight), then as many message
 a second, and a core-second). The part is the file's busiest, unless `--from` names another. The time of a message is
 that at which it is due to be sent, so a producer that is late counts against the result.
 
+The store is the home's, on SQLite, for its ledger says who may serve; `benchmarks.stream_store` has PostgreSQL beside it.
 The home needs approved champions: `--home`, or the three tasks' home of `benchmarks.serving_home`, made if missing.
 """
 
@@ -146,7 +147,6 @@ def main() -> None:
     parser.add_argument("--home", type=Path)
     parser.add_argument("--sentiment", type=Path, default=Path("../shared/data/sentiment/train.csv"))
     parser.add_argument("--cache", type=Path, default=Path("/tmp/bench-serving"), help="where that home is kept")
-    parser.add_argument("--store", default="", help="URL of an empty store; default: SQLite")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="undertone-stream-") as folder:
@@ -161,9 +161,8 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     home = asked.home or _home(asked.sentiment, asked.cache)
     file, rows = part(asked.file, asked.hours, asked.start, folder)
     state = fresh_state(home, folder / "state")
-    settings = Settings(home=home, state_dir=state, store_url=asked.store)
-    told = os.environ | environment(home, state)
-    told |= {"UNDERTONE_STORE_URL": asked.store, "UNDERTONE_ENGINE_THREADS": str(asked.threads)}
+    settings = Settings(home=home, state_dir=state)
+    told = os.environ | environment(home, state) | {"UNDERTONE_ENGINE_THREADS": str(asked.threads)}
     cluster = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 3, "log_level": 0})
     hosts = ",".join(f"{b.host}:{b.port}" for b in cluster.list_topics(timeout=10).brokers.values())
     store = Store.open(settings)
