@@ -5,7 +5,7 @@ of its real pace (messages a second, lag, time to insight), then as many message
 a second, and a core-second). The part is the file's busiest, unless `--from` names another. The time of a message is
 that at which it is due to be sent, so a producer that is late counts against the result.
 
-The store is the home's, on SQLite, for its ledger says who may serve; `benchmarks.stream_store` has PostgreSQL beside it.
+The store is the home's, on SQLite: its ledger says who may serve. `benchmarks.stream_store` has PostgreSQL beside it.
 The home needs approved champions: `--home`, or the three tasks' home of `benchmarks.serving_home`, made if missing.
 """
 
