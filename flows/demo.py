@@ -40,6 +40,8 @@ TASKS = ("sarcasm", "sentiment")
 TRAINED_WEEKS = 4
 PER_WEEK = 800
 LABELS = 800
+#: Changes that are told.
+SHOWN = 3
 #: Of the audit that the drift draws, this share is labelled by the time that the drift has lasted.
 AUDITED = 0.6
 
@@ -89,7 +91,7 @@ def play() -> int:
     say(f"  the drift reports     {settings.state_dir / 'reports'}")
     say(f"  the registry          UNDERTONE_HOME={home} .venv/bin/undertone models list")
     say(f"  every decision        UNDERTONE_HOME={home} .venv/bin/undertone ledger show")
-    say(f"  the governance pages  UNDERTONE_HOME={home} .venv/bin/undertone console")
+    say(f"  the console           UNDERTONE_HOME={home} .venv/bin/undertone console   (decisions, insights, reviews)")
     say(f"  MLflow, Prefect, API  UNDERTONE_HOME={home} .venv/bin/undertone up")
     return 0
 
@@ -113,6 +115,7 @@ def _tell_story(story: Story) -> None:
         _watch(story, 5)
         story.chapter(f"week 6: the shop changes; {PER_WEEK} messages arrive")
         _send(story, 6)
+        _tell_analysts(story, 6)
         _watch(story, 6)
         _label(story, 6)
         story.chapter("three and a half days later")
@@ -148,6 +151,20 @@ def _send(story: Story, week: float) -> dict[str, Any]:
     if result["failed_requests"]:
         raise UndertoneError("an answer to every request", result["problem"], "see the worker's log")
     return result
+
+
+def _tell_analysts(story: Story, week: int) -> None:
+    """What changed in what customers say, the models' errors and chance considered."""
+    from insights.changes import changes, words_of
+    from insights.period import Period
+
+    story.chapter(f"what analysts see: week {week} beside week {week - 1}")
+    found = changes(story.workspace.store, TASKS, Period(story.end_of(week - 1), story.end_of(week)))
+    changed = [item for item in found if item.verdict == "changed"]
+    for item in changed[:SHOWN]:
+        say(f"{words_of(item.as_dict())}; for example: {item.examples[0].text if item.examples else 'none'}")
+    rest = len(found) - len(changed)
+    say(f"{len(changed)} of {len(found)} series changed; {rest} are steady, or have too few messages to tell")
 
 
 def _label(story: Story, week: int) -> None:

@@ -54,19 +54,7 @@ class Alert:
     @property
     def words(self) -> str:
         """The change in one sentence."""
-        return in_words(self.detail)
-
-
-def in_words(detail: Mapping[str, Any]) -> str:
-    """A change, as `Change.as_dict` has it, in one sentence."""
-    where = "" if detail["cut"] is None else f" in {detail['name']}"
-    before, after = (100 * detail[name]["share"] for name in ("before", "after"))
-    low, high = sorted(100 * abs(detail[name]) for name in ("low", "high"))
-    verb = "rose" if detail["difference"] > 0 else "fell"
-    return (
-        f"{detail['label'].replace('_', ' ')}{where} {verb} from {before:.0f} % to {after:.0f} % of messages"
-        f" (by {low:.0f} to {high:.0f} points, {detail['after']['rows']} messages)"
-    )
+        return words_of(self.detail)
 
 
 def read_alerts(store: Store, limit: int | None = None, since: datetime | None = None) -> tuple[Alert, ...]:
