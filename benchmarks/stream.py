@@ -169,6 +169,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     empty = size_of(store)
     with ExitStack() as running:
         readers = Readers(free_ports(asked.readers), [], [])
+        sent = 0
         for number, port in enumerate(readers.ports):
             log = folder / f"reader-{number}.log"
             command = [
@@ -178,9 +179,12 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             ]  # fmt: skip
             readers.trees.append(running.enter_context(spawned(command, told, log))[1])
             readers.logs.append(log)
-            if not number:  # the first fetches the models, the others find them
-                _flat(folder, file, f"kafka://{hosts}/messages", WARM, "warm")
-                readers.wait_done(WARM)
+            warmed = 0  # the first fetches the models, the others find them; each must have its share of partitions
+            while not sum(_figures(port, "undertone_stream_messages_total", {})):
+                _flat(folder, file, f"kafka://{hosts}/messages", WARM, f"warm-{number}-{warmed}")
+                warmed += WARM
+                sent += WARM
+                readers.wait_done(sent)
         paced = _paced(asked, readers, store, file, f"kafka://{hosts}/messages", len(rows))
         flat = _burst(asked, readers, folder, file, f"kafka://{hosts}/messages") if asked.flat else None
     with store.reading() as connection:

@@ -67,6 +67,8 @@ class Source(Protocol):
     def poll(self, limit: int, timeout_s: float) -> Batch | None:
         """At most `limit` records, waiting for the first at most `timeout_s`; None: this source has ended.
 
+        The first call joins the group.
+
         Raises:
             StreamError: it does not answer.
         """

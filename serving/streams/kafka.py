@@ -54,7 +54,7 @@ class KafkaBatch:
 
 
 class KafkaSource:
-    """A member of a consumer group.
+    """A member of a consumer group, from the first poll on.
 
     Raises:
         ConfigError: there is no such topic, or librdkafka does not know an option.
@@ -65,6 +65,7 @@ class KafkaSource:
         self._address = address
         self._owned: dict[int, int] = {}
         self._turn = 0
+        self._joined = False
         self._held = False
         self._early: list[Message] = []
         self._problem: str | None = None
@@ -83,9 +84,6 @@ class KafkaSource:
         )
         try:
             _find_topic(self._consumer, address)
-            self._consumer.subscribe(
-                [address.name], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-            )
         except UndertoneError:
             self._consumer.close()
             raise
@@ -96,6 +94,11 @@ class KafkaSource:
             self._held = False
             with suppress(KafkaException):
                 self._consumer.resume(self._partitions())
+        if not self._joined:
+            self._joined = True
+            self._consumer.subscribe(
+                [self._address.name], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            )
         taken, self._early = self._early, []
         try:
             if not taken and (first := self._consumer.poll(timeout_s)) is not None:
@@ -158,6 +161,8 @@ class KafkaSource:
 
     def hold(self) -> None:
         """See `Source.hold`."""
+        if not self._joined:
+            return
         with suppress(KafkaException):
             if not self._held:
                 self._consumer.pause(self._partitions())

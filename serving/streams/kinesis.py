@@ -83,7 +83,7 @@ class KinesisBatch:
 
 
 class KinesisSource:
-    """One of the workers that read a stream for a group.
+    """One of the workers that read a stream for a group, from the first poll on.
 
     Raises:
         ConfigError: there is no such stream, or no region or credentials.
@@ -100,8 +100,7 @@ class KinesisSource:
         self._positions = Positions(store, address.group, f"{address}@{self._client.meta.region_name}")
         self._shards: dict[str, _Shard] = {}
         self._next_share = 0.0
-        self._member = ExitStack()
-        self._member.enter_context(lease.hold(store, f"{self._lease}reader/{uuid.uuid4().hex}", LEASE_S))
+        self._member: ExitStack | None = None
 
     def poll(self, limit: int, timeout_s: float) -> KinesisBatch:
         """See `Source.poll`. A stream has no end."""
@@ -182,6 +181,10 @@ class KinesisSource:
 
     def _share(self) -> None:
         """Hold a fair share of the shards that can be read now. Nothing is under way here: all was acknowledged."""
+        if self._member is None:
+            member = ExitStack()
+            member.enter_context(lease.hold(self._store, f"{self._lease}reader/{uuid.uuid4().hex}", LEASE_S))
+            self._member = member
         positions = self._positions.read()
         with _translated(self._address):
             listed = self._listed()
@@ -250,7 +253,8 @@ class KinesisSource:
         for id in list(self._shards):
             self._give_back(id)
         with suppress(StoreError):
-            self._member.close()
+            if self._member is not None:
+                self._member.close()
         self._client.close()
 
 

@@ -64,14 +64,23 @@ class Scoring:
         """Serve what is on disk, follow the registry."""
         self.worker.start()
 
-    def __call__(self, messages: Sequence[Message]) -> list[ScoredMessage]:
-        """Score `messages`.
+    def ready(self) -> None:
+        """Do nothing, if messages can be scored.
 
         Raises:
             Later: no task serves, or not yet every one that has a champion.
         """
         if not self.worker.follower.settled:
             raise Later("every task's champion", "the first look at the registry is under way", "wait a moment")
+        if not self.worker.ready:
+            raise self.worker.no_model()
+
+    def __call__(self, messages: Sequence[Message]) -> list[ScoredMessage]:
+        """Score `messages`.
+
+        Raises:
+            Later: no task serves any more.
+        """
         return self._loop.run(self.worker.score(messages))
 
     def close(self) -> None:
@@ -125,6 +134,7 @@ def opened(
             store=store,
             metrics=StreamMetrics(score.worker.metrics.registry),
             batch=plan.batch,
+            ready=score.ready,
             told=lambda totals: told(totals, source),
         )
 

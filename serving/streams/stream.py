@@ -64,6 +64,8 @@ class Stream:
         labels: label words of each task.
         sink: None: scores go into the store alone.
         batch: records at most that are scored, stored and acknowledged together.
+        ready: raises `Later` until messages can be scored: before that no group is joined, whose other members would
+            have to leave their work to this one.
         told: called after each batch.
     """
 
@@ -79,6 +81,7 @@ class Stream:
         store: Store,
         metrics: StreamMetrics,
         batch: int,
+        ready: Callable[[], None] = lambda: None,
         told: Callable[[Totals], None] = lambda _: None,
     ) -> None:
         self._source = source
@@ -90,6 +93,7 @@ class Stream:
         self._store = store
         self._metrics = metrics
         self._limit = batch
+        self._ready = ready
         self._told = told
         self._waiting: UndertoneError | None = None
         self._stopping = False
@@ -107,6 +111,7 @@ class Stream:
     def run(self) -> Totals:
         """Until the source ends or a stop is asked for; leaves source and sinks open."""
         try:
+            self._insist(self._ready)
             while not self._stopping:
                 batch = self._insist(lambda: self._source.poll(self._limit, POLL_S))
                 if batch is None:

@@ -209,10 +209,11 @@ class Listed:
     records: list[Record]
     acked: int = 0
     held: int = 0
-    given: int = 0
+    polled: int = 0
     log: list[str] = field(default_factory=list)
 
     def poll(self, limit, timeout_s):
+        self.polled += 1
         found = self.records[self.acked : self.acked + limit]
         return ListedBatch(found, self) if found else None
 
@@ -349,6 +350,19 @@ def test_a_store_and_a_champion_that_are_away_are_waited_for(store, quick, monke
     assert scene.stream.run().new == 8
     assert scene.stored() == 8
     assert not problems
+
+
+def test_nothing_is_asked_for_before_messages_can_be_scored(store, quick):
+    scene, looks = Scene(store, values(2)), []
+
+    def ready():
+        looks.append(scene.source.polled)
+        if len(looks) < 3:
+            raise NoModel("a champion", "none", "approve one")
+
+    scene.stream._ready = ready
+    assert scene.stream.run().messages == 2
+    assert looks == [0, 0, 0]
 
 
 def test_a_stop_while_waiting_acknowledges_nothing(store, quick):
