@@ -20,7 +20,7 @@ from undertone.settings import Settings
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.suffix in {".yaml", ".sql"} or "file" in path.name)
-SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "serving").glob("*.py")))
+SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "serving").rglob("*.py")))
 #: Seconds in which the recorder drains what it can: `Recorder.stop`.
 WRITING_DOWN_S = 3
 OWN = ("undertone", "serving")
