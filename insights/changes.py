@@ -133,7 +133,7 @@ def changes(
     specs = [get_task(name) for name in ([tasks] if isinstance(tasks, str) else tasks)]
     against = against or period.before()
     begins = against.end - HISTORY
-    history = replace(against, start=begins, end=against.start) if begins < against.start else None
+    history = replace(against, start=begins, end=against.start, step="day") if begins < against.start else None
     wanted = tuple(cut for cut in cuts if getattr(period, cut) is None)
     looked = [
         Looked(spec, corrections(store, spec), *(_read(store, spec, one, wanted) for one in (history, against, period)))

@@ -58,6 +58,13 @@ def test_steady_messages_are_steady(store: Store) -> None:
     assert len(found) == 3 * (1 + 4 + 4)
 
 
+def test_a_day_that_is_shown_by_the_hour_has_its_weeks_before_by_the_day(store: Store) -> None:
+    fill(store, START, days=35, rows=2_000, shares=SENTIMENT)
+    add_holdout(store, "sentiment", 3_000)
+    day = Period(NOW - timedelta(days=1), NOW, step="hour")
+    assert {item.verdict for item in changes(store, "sentiment", day)} <= {"steady", "too_few"}
+
+
 def test_another_model_is_no_change(store: Store) -> None:
     """A new version errs otherwise: what it says moves, what is true does not."""
     other = {"sentiment": ((0.60, 0.30, 0.10), (0.05, 0.90, 0.05), (0.10, 0.30, 0.60))}
