@@ -92,8 +92,9 @@ def test_up_runs_schedules_and_stops_cleanly(tmp_path: Path) -> None:
 
         # by itself the scheduler plans a daily watch of every task
         def one_of_each() -> list[dict[str, Any]]:
-            found = [run for run in runs(state={"type": {"any_": ["SCHEDULED"]}}) if "task" in run["parameters"]]
-            return found if len({run["deployment_id"] for run in found}) == len(TASKS) else []
+            watches = {deployment(f"watch%20drift/watch-{task}") for task in TASKS}
+            found = runs(state={"type": {"any_": ["SCHEDULED"]}}, deployment_id={"any_": sorted(watches)})
+            return found if {run["deployment_id"] for run in found} == watches else []
 
         scheduled = wait_until(one_of_each, 120, "a scheduled watch of every task", log)
         assert {run["parameters"]["task"] for run in scheduled} == set(TASKS)
