@@ -40,8 +40,6 @@ TASKS = ("sarcasm", "sentiment")
 TRAINED_WEEKS = 4
 PER_WEEK = 800
 LABELS = 800
-#: Changes that are told.
-SHOWN = 3
 #: Of the audit that the drift draws, this share is labelled by the time that the drift has lasted.
 AUDITED = 0.6
 
@@ -155,16 +153,20 @@ def _send(story: Story, week: float) -> dict[str, Any]:
 
 def _tell_analysts(story: Story, week: int) -> None:
     """What changed in what customers say, the models' errors and chance considered."""
-    from insights.changes import changes, words_of
+    from insights.changes import changes
     from insights.period import Period
 
     story.chapter(f"what analysts see: week {week} beside week {week - 1}")
     found = changes(story.workspace.store, TASKS, Period(story.end_of(week - 1), story.end_of(week)))
-    changed = [item for item in found if item.verdict == "changed"]
-    for item in changed[:SHOWN]:
-        say(f"{words_of(item.as_dict())}; for example: {item.examples[0].text if item.examples else 'none'}")
-    rest = len(found) - len(changed)
-    say(f"{len(changed)} of {len(found)} series changed; {rest} are steady, or have too few messages to tell")
+    for item in found:
+        if item.verdict == "changed":
+            say(f"changed: {item.words}; for example: {item.examples[0].text if item.examples else 'none'}")
+        elif item.cut is None and item.difference is not None:
+            low, high = 100 * (item.low or 0.0), 100 * (item.high or 0.0)
+            points = f"{100 * item.difference:+.0f} points, 95 % {low:+.0f} to {high:+.0f}"
+            say(f"{item.task}, {item.label}: {item.after.share:.0%} of all messages ({points}): {item.verdict}")
+    changed = sum(item.verdict == "changed" for item in found)
+    say(f"{changed} of {len(found)} series changed beyond noise; the rest are steady, or have too few messages to tell")
 
 
 def _label(story: Story, week: int) -> None:
