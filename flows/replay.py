@@ -13,9 +13,8 @@ from typing import Any
 import httpx
 import orjson
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows import terminal
 from serving.streams.address import Address, open_sink
 from serving.streams.base import Row
 from serving.streams.files import COLUMNS
@@ -95,11 +94,10 @@ def send(messages: Sequence[dict[str, Any]], url: str, title: str = "score") -> 
     labels: dict[str, Counter[str]] = {}
     failed, problem = 0, ""
     started = time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         httpx.Client(base_url=url, timeout=60, headers=_key()) as client,
         ThreadPoolExecutor(CLIENTS) as pool,
-        Progress(*columns, console=Console(stderr=True)) as progress,
+        terminal.progress() as progress,
     ):
         bar = progress.add_task(title, total=len(messages))
         for chunk, answer in zip(
@@ -145,8 +143,7 @@ def replay_into(path: str, url: str, speed: float, limit: int | None = None) -> 
         raise ConfigError("messages with times, for a speed above 0", f"speed {speed:g}", "use --speed 0")
     address = Address.parse(url)
     sink = open_sink(address)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with terminal.progress() as progress:
         bar = progress.add_task(f"replay {Path(path).name} into {address}", total=len(messages))
         started, began = time.perf_counter(), datetime.now(UTC)
         late = latest = 0.0

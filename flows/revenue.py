@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 
-from flows.terminal import table
+from flows.terminal import progress, table
 from insights.associate import CONFIDENCE, MIN_CUSTOMERS
 from insights.export import Exported
 from insights.revenue import OUTCOMES, Comparison, Relation, shown
@@ -74,14 +74,13 @@ def export_text(done: Sequence[Exported]) -> str:
 @contextmanager
 def export_progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each view, on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress() as shown_bars:
         bars: dict[str, Any] = {}
 
         def told(view: str, done: int, total: int) -> None:
             if view not in bars:
-                bars[view] = progress.add_task(view, total=total)
-            progress.update(bars[view], completed=done, total=total)
+                bars[view] = shown_bars.add_task(view, total=total)
+            shown_bars.update(bars[view], completed=done, total=total)
 
         yield told
 
@@ -90,9 +89,9 @@ def export_progress() -> Iterator[Callable[[str, int, int], None]]:
 def rows_progress(title: str) -> Iterator[Callable[[int], None]]:
     """A running count of rows, on standard error."""
     columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"))
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(title, total=None)
-        yield lambda rows: progress.update(bar, completed=rows)
+    with Progress(*columns, console=Console(stderr=True)) as counter:
+        bar = counter.add_task(title, total=None)
+        yield lambda rows: counter.update(bar, completed=rows)
 
 
 def _row(item: Comparison) -> dict[str, Any]:

@@ -7,11 +7,14 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from undertone.errors import ConfigError
 from undertone.records import utc
 from undertone.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def say(text: str) -> None:
@@ -22,6 +25,15 @@ def say(text: str) -> None:
 def emit(data: Any, *, as_json: bool, text: str = "") -> None:
     """The answer itself, to standard output: `data` as JSON, or `text` for people."""
     print(json.dumps(data, indent=2, default=str) if as_json else text, flush=True)  # noqa: T201
+
+
+def progress() -> Progress:
+    """Bars with counts and the time that is left, on standard error; for a `with`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

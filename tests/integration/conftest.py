@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from tests.receiver import Receiver
 from undertone import governance, keys, model_folder
 from undertone.model_folder import Lineage, ModelCardData, digest, manifest
 from undertone.registry import ModelVersion
@@ -33,6 +35,21 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.registry.client.search_experiments()
     made.store.engine.dispose()
     return home
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Where alerts are posted to, and tried again at once."""
+    from flows import channels
+
+    monkeypatch.setattr(channels, "PAUSES", (0.0, 0.0))
+    made = Receiver()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
 
 
 def enrol(workspace: Workspace, name: str, role: keys.Role = "approver", passphrase: str | None = None) -> keys.Key:

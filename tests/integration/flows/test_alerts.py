@@ -4,9 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from flows import channels
 from flows.alerts import notify, tell
 from monitoring.policy import RetrainDecision
+from tests.receiver import SECRET, Receiver
 from undertone.records import DriftVerdict, LedgerEntry, Verdict
 from undertone.settings import Settings
 from undertone.tasks import TASKS
@@ -23,50 +22,7 @@ from undertone.workspace import Workspace
 
 SENTIMENT = TASKS["sentiment"]
 START = datetime(2026, 10, 5, 3, tzinfo=UTC)
-SECRET = "T0K3N"
 NO = RetrainDecision(False, "too soon", "5 days since version 1", 5.0)
-
-
-class Receiver:
-    """An HTTP server that keeps what is posted to it, and answers with `statuses` in turn, then with 200."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.statuses: list[int] = []
-        self.pause = 0.0
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                time.sleep(receiver.pause)
-                status = receiver.statuses.pop(0) if receiver.statuses else 200
-                if status == 200:
-                    receiver.got.append(json.loads(body))
-                self.send_response(status)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hooks/{SECRET}"
-
-    @property
-    def events(self) -> list[str]:
-        return [body["event"].removeprefix("undertone.") for body in self.got]
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(channels, "PAUSES", (0.0, 0.0))
-    made = Receiver()
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
 
 
 class Watches:

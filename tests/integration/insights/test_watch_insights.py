@@ -1,19 +1,16 @@
 """The watch of what customers say: a real shift reaches a real webhook once; and where error counts come from."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
-from flows import channels
 from flows.watch_insights import fill_errors, keep, look, notify
 from insights.alerts import read_alerts
 from insights.counts import read_errors
 from tests.insight_rows import SHARES, add_holdout, fill
+from tests.receiver import Receiver
 from undertone.confusions import fill_confusions, record_confusions
 from undertone.registry import ModelVersion
 from undertone.settings import Settings
@@ -26,45 +23,10 @@ SENTIMENT = {"sentiment": SHARES["sentiment"]}
 COUNTS = [[80, 15, 5], [10, 80, 10], [4, 16, 80]]
 
 
-class Webhook:
-    """An HTTP server that keeps what is posted, and answers with `status`."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.status = 200
-        webhook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if webhook.status == 200:
-                    webhook.got.append(body)
-                self.send_response(webhook.status)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-
-
 @pytest.fixture
-def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
-    monkeypatch.setattr(channels, "PAUSES", (0.0, 0.0))
-    made = Webhook()
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
-
-
-@pytest.fixture
-def shifted(workspace: Workspace, webhook: Webhook) -> Workspace:
-    """Five steady weeks, then a day on which chat is much angrier; alerts go to the webhook."""
-    made = Workspace(Settings(**workspace.settings.model_dump() | {"webhook_url": webhook.url}))
+def shifted(workspace: Workspace, receiver: Receiver) -> Workspace:
+    """Five steady weeks, then a day on which chat is much angrier; alerts go to the receiver."""
+    made = Workspace(Settings(**workspace.settings.model_dump() | {"webhook_url": receiver.url}))
     fill(made.store, START, days=35, rows=3_000, shares=SENTIMENT)
     angry = {"chat": {"sentiment": (0.80, 0.15, 0.05)}}
     fill(
@@ -81,9 +43,9 @@ def watch(workspace: Workspace, now: datetime) -> int:
     return len(fresh)
 
 
-def test_a_shift_is_told_once(shifted: Workspace, webhook: Webhook) -> None:
+def test_a_shift_is_told_once(shifted: Workspace, receiver: Receiver) -> None:
     assert watch(shifted, NOW) > 0
-    (told,) = webhook.got
+    (told,) = receiver.got
     assert told["event"] == "undertone.insight.changed"
     chat = next(change for change in told["changes"] if (change["label"], change["value"]) == ("negative", "chat"))
     assert chat["words"].startswith("negative in chat rose from 2")
@@ -92,17 +54,17 @@ def test_a_shift_is_told_once(shifted: Workspace, webhook: Webhook) -> None:
     assert "message n" not in json.dumps(told)  # ids, no customer's words
     assert all(alert.told_at == NOW for alert in read_alerts(shifted.store))
     assert watch(shifted, NOW + timedelta(hours=4)) == 0
-    assert len(webhook.got) == 1
+    assert len(receiver.got) == 1
 
 
-def test_what_the_webhook_missed_is_told_later(shifted: Workspace, webhook: Webhook) -> None:
-    webhook.status = 503
+def test_what_the_webhook_missed_is_told_later(shifted: Workspace, receiver: Receiver) -> None:
+    receiver.status = 503
     watch(shifted, NOW)
     assert all(alert.told_at is None for alert in read_alerts(shifted.store))
-    webhook.status = 200
+    receiver.status = 200
     later = NOW + timedelta(hours=4)
     assert watch(shifted, later) == 0
-    (told,) = webhook.got
+    (told,) = receiver.got
     assert len(told["changes"]) == len(read_alerts(shifted.store))
     assert all(alert.told_at == later for alert in read_alerts(shifted.store))
 
