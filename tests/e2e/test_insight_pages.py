@@ -102,7 +102,8 @@ def test_a_trend_is_asked_for_read_and_taken_away_by_keyboard(console: str, page
     assert page.locator(".panels svg").count() == 4
     tab_to(page, ".wide[role=region]")
     page.keyboard.press("End")
-    page.wait_for_function("document.activeElement.scrollTop > 0")
+    # not `wait_for_function`: what it evaluates between two frames is the page's own, and the page forbids eval
+    wait_until(lambda: page.evaluate("document.activeElement.scrollTop > 0"), 10, "the table's scrolling")
     tab_to(page, "a.csv")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
