@@ -170,7 +170,7 @@ class _Masked:
         self._label = question.label
         encoding = tokenizer.encode(question.text)
         self._ids = np.array(encoding.ids, dtype=np.int64)
-        groups = _grouped(encoding.word_ids)
+        groups = _grouped(encoding.word_ids, encoding.offsets)
         #: First and last character of each word.
         self.spans = [
             (min(encoding.offsets[at][0] for at in group), max(encoding.offsets[at][1] for at in group))
@@ -207,13 +207,19 @@ class _Masked:
         return masked
 
 
-def _grouped(word_ids: Sequence[int | None]) -> list[list[int]]:
-    """Places of each word's tokens; special tokens belong to no word."""
-    words: dict[int, list[int]] = {}
+def _grouped(word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Places of each word's tokens; special tokens belong to no word, and words read for the same characters are one.
+
+    Such are the name of an emoji and a masked mention.
+    """
+    each: list[list[int]] = []
     for place, word in enumerate(word_ids):
-        if word is not None:
-            words.setdefault(word, []).append(place)
-    each = list(words.values())
+        if word is None:
+            continue
+        if each and (word == word_ids[place - 1] or offsets[place] == offsets[place - 1]):
+            each[-1].append(place)
+        else:
+            each.append([place])
     if len(each) <= WORDS:
         return each
     cuts = np.linspace(0, len(each), WORDS + 1).round().astype(int)

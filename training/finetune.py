@@ -228,9 +228,10 @@ def load_tokenizer(base_model: Path, max_tokens: int) -> Any:
     if own.pad_token is None:
         raise TrainingError(f"a padding token in {base_model}", "none", "use another base model")
     backend.no_padding()
+    install_cleaning(backend)
     backend.enable_truncation(max_tokens)
     return PreTrainedTokenizerFast(
-        tokenizer_object=install_cleaning(backend),
+        tokenizer_object=backend,
         model_max_length=max_tokens,
         model_input_names=["input_ids", "attention_mask"],
         **own.special_tokens_map,
@@ -365,7 +366,9 @@ def _identity(
     """One digest of all that decides the weights: checkpoints of another run must not be continued."""
     with (base_model / "model.safetensors").open("rb") as stream:
         weights = hashlib.file_digest(stream, "sha256").hexdigest()
-    settings = (effort.model_dump_json(), weights, str(seed), str(spec.max_tokens), *spec.labels)
+    with hush():
+        reading = load_tokenizer(base_model, spec.max_tokens).backend_tokenizer.to_str()
+    settings = (effort.model_dump_json(), weights, reading, str(seed), str(spec.max_tokens), *spec.labels)
     tables = [
         frame[["text", "label"]].itertuples(index=False, name=None) for frame in (rows, looked_at) if frame is not None
     ]

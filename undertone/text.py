@@ -3,7 +3,8 @@
 Cleaning lives in the tokenizer's own normalizer, so it is saved inside ``tokenizer.json``: whatever
 loads the model (the serving worker, ``mlflow models serve``, a Spark UDF) reads text the same way.
 Links become ``http`` and mentions ``@user``, the form of TweetEval (Barbieri et al., 2020,
-https://aclanthology.org/2020.findings-emnlp.148), so customers' handles never reach a model.
+https://aclanthology.org/2020.findings-emnlp.148), so customers' handles never reach a model. Emoji become
+their names where the vocabulary has none: docs/decisions/0024.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 _LINK = r"(?:https?://|www\.)\S+"
 _MENTION = r"@\w{1,50}"
+#: What `undertone.emoji_names` wrote: a character map from emoji to " name ".
+_EMOJI_NAMES = Path(__file__).with_name("emoji_names.bin")
+_COMMON_EMOJI = "😂😭😍👍🔥"
+_JOINER = "\N{ZERO WIDTH JOINER}"
 #: The control characters of Unicode (category Cc): C0, DEL and C1.
 _CONTROL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -28,19 +34,31 @@ _NOT_A_WORD = re.compile(r"[\W\d_]+")
 
 
 def install_cleaning(tokenizer: Tokenizer) -> Tokenizer:
-    """Put the cleaning in front of `tokenizer`'s own normalizer, once; gives the same object back."""
+    """Put the cleaning in front of `tokenizer`'s own normalizer; gives the same object back.
+
+    One that has a cleaning stays as it is, of whichever version: a trained model reads on as it learned to.
+    """
     from tokenizers import Regex, normalizers
 
+    own = tokenizer.normalizer
+    if own is not None and _MENTION in str(own):
+        return tokenizer
     cleaning = [
         normalizers.NFC(),
         normalizers.Replace(Regex(_LINK), "http"),
         normalizers.Replace(Regex(_MENTION), "@user"),
     ]
-    own = tokenizer.normalizer
-    if own is not None and _MENTION in str(own):
-        return tokenizer
+    if not _reads_emoji(tokenizer):
+        names = normalizers.Precompiled(_EMOJI_NAMES.read_bytes())  # one pass, however many names
+        cleaning += [names, normalizers.Replace(f" {_JOINER}", " ")]  # a joiner inside a word is its spelling
     tokenizer.normalizer = normalizers.Sequence([*cleaning, own] if own is not None else cleaning)
     return tokenizer
+
+
+def _reads_emoji(tokenizer: Tokenizer) -> bool:
+    """Whether common emoji have tokens: unknown ones all look alike."""
+    read = {tuple(tokenizer.encode(char, add_special_tokens=False).ids) for char in _COMMON_EMOJI}
+    return len(read) == len(_COMMON_EMOJI)
 
 
 def repair(text: str) -> str:

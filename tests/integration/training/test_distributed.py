@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,11 @@ def keep(curve: dict[int, float], values: dict[str, float], step: int) -> None:
         curve[step] = values["loss"]
 
 
-def test_a_process_that_fails_is_told_with_its_own_words(rows, tmp_path):
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(TrainingError, match=r"2 processes .*; found TrainingError: expected a fast tokenizer"):
-        train(rows, tmp_path / "base", tmp_path / "run", Launch(2))
+def test_a_process_that_fails_is_told_with_its_own_words(rows, tiny_base_model, tmp_path):
+    base = Path(shutil.copytree(tiny_base_model, tmp_path / "base"))
+    (base / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(TrainingError, match=r"2 processes .*; found TrainingError: .* a vit, for"):
+        train(rows, base, tmp_path / "run", Launch(2))
 
 
 @pytest.mark.parametrize(

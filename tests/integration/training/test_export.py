@@ -20,7 +20,7 @@ from undertone.model_folder import Lineage, ModelCardData, manifest
 from undertone.tasks import TaskSpec
 
 SPEC = TaskSpec(name="mood", labels=("sad", "glad"), max_tokens=16)
-TEXTS = ["love the parcel", "awful @nobody https://example.com/1", "late " * 60, "", "great app, thanks! 🎉", "x"]
+TEXTS = ["love the parcel", "awful @nobody https://example.com/1", "late " * 60, "", "great app 🎉", "x"]
 
 
 @pytest.fixture(scope="module")

@@ -193,6 +193,8 @@ def test_the_cleaning_is_in_the_tokenizer(made: Made) -> None:
     tokenizer = Tokenizer.from_file(str(made.folder / model_folder.TOKENIZER))
     dirty, clean = "awful @nobody https://example.com/1", "awful @user http"
     assert tokenizer.encode(dirty).ids == tokenizer.encode(clean).ids
+    named = tokenizer.encode("app👍").ids == tokenizer.encode("app thumbs up ").ids
+    assert named == (KINDS[made.family] != "BPE"), "bytes can say any emoji; the other vocabularies have none"
     assert len(tokenizer.encode("late " * 200).ids) == LIMIT
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -79,10 +80,11 @@ def test_the_cleaning_survives_auto_tokenizer(whole):
     from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(whole)
-    text = "@some_body the parcel https://example.com/a?b=c"
-    assert loaded.tokenize(text) == ["@", "user", "the", "parcel", "http"]
+    text = "@some_body the parcel❤️ https://example.com/a?b=c"
+    expected = ["@", "user", "the", "parcel", "r", "##e", "##d", "h", "##e", "##a", "##r", "##t", "http"]
+    assert loaded.tokenize(text) == expected
     plain = Tokenizer.from_file(str(whole / "tokenizer.json"))
-    assert plain.encode(text).tokens == ["[CLS]", "@", "user", "the", "parcel", "http", "[SEP]"]
+    assert plain.encode(text).tokens == ["[CLS]", *expected, "[SEP]"]
     assert len(plain.encode("love " * 200).ids) == SPEC.max_tokens
 
 
@@ -246,6 +248,23 @@ def test_checkpoints_of_other_data_are_not_continued(whole, rows, tiny_base_mode
     assert min(steps) == 2  # from the beginning
     expected = weights(whole)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_base_model_that_was_trained_without_names_of_emoji_reads_on_without_them(rows, tiny_base_model, tmp_path):
+    from tokenizers import Regex, Tokenizer, normalizers
+
+    base = Path(shutil.copytree(tiny_base_model, tmp_path / "base"))
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    earlier = [normalizers.NFC(), normalizers.Replace(Regex(r"@\w{1,50}"), "@user"), tokenizer.normalizer]
+    tokenizer.normalizer = normalizers.Sequence(earlier)
+    assert len(load_tokenizer(base, 24)("parcel😂").input_ids) > 4
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, base, tmp_path / "run", log=Interrupted(20, raise_interrupt))
+    tokenizer.save(str(base / "tokenizer.json"))
+    assert load_tokenizer(base, 24).tokenize("parcel😂") == ["[UNK]"]
+    steps: list[int] = []
+    train(rows, base, tmp_path / "run", log=lambda values, at: steps.append(at))
+    assert min(steps) == 2  # the checkpoints were of another reading
 
 
 def test_best_weights_are_kept_and_survive_an_interruption(rows, tiny_base_model, tmp_path):

@@ -37,14 +37,26 @@ def test_at_most_so_many_messages():
         explain.refuse_many(explain.MESSAGES + 1)
 
 
+def spans(count):
+    return [(place, place + 1) for place in range(count)]
+
+
 def test_tokens_of_a_word_stay_together_and_special_ones_are_left_out():
-    assert _grouped([None, 0, 0, 1, 2, 2, 2, None]) == [[1, 2], [3], [4, 5, 6]]
-    assert _grouped([None, None]) == []
+    assert _grouped([None, 0, 0, 1, 2, 2, 2, None], spans(8)) == [[1, 2], [3], [4, 5, 6]]
+    assert _grouped([None, None], spans(2)) == []
+
+
+def test_the_name_of_an_emoji_is_one_word_and_two_emoji_are_two():
+    assert _grouped([None, 0, 1, 2, 3, 4, None], [(0, 0), (0, 3), (3, 4), (3, 4), (4, 5), (4, 5), (0, 0)]) == [
+        [1],
+        [2, 3],
+        [4, 5],
+    ]
 
 
 @pytest.mark.parametrize("count", [WORDS, WORDS + 1, 127, 500])
 def test_neighbours_of_a_long_text_count_as_one(count):
-    groups = _grouped([None, *range(count), None])
+    groups = _grouped([None, *range(count), None], spans(count + 2))
     assert len(groups) == WORDS
     assert [place for group in groups for place in group] == list(range(1, count + 1))
     assert max(map(len, groups)) - min(map(len, groups)) <= 1
