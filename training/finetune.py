@@ -82,7 +82,7 @@ def finetune(
         torch.set_num_threads(threads)
     rows = subsample(train, spec, effort.max_train_rows, seed)
     looked_at = subsample(validation, spec, effort.max_eval_rows, seed) if effort.patience else None
-    _keep_only_own(checkpoints, _identity(rows, looked_at, spec, effort, base_model, seed))
+    keep_only_own(checkpoints, _identity(rows, looked_at, spec, effort, base_model, seed))
     if (checkpoints / "model").is_dir():  # finished, and killed before its caller knew
         return _tidy(checkpoints)
     try:
@@ -193,7 +193,7 @@ def train_here(
         optimizers=(make_optimizer(model, effort), None),
         callbacks=[bar, *(part for part in (stop, averaged, best) if part)],
     )
-    trainer.averaged = averaged
+    trainer.averaged, trainer.r_drop = averaged, effort.r_drop_of(len(examples))
     trainer.remove_callback(PrinterCallback)  # `Progress` stands in its place
     with stop or nullcontext(), closing(bar), first_token_only(model):
         trainer.train(resume_from_checkpoint=resumed)
@@ -377,7 +377,8 @@ def _identity(
     return fingerprint([settings, weighed, *(row for table in tables for row in table)])
 
 
-def _keep_only_own(checkpoints: Path, identity: str) -> None:
+def keep_only_own(checkpoints: Path, identity: str) -> None:
+    """Throw away what another run left in `checkpoints`, and note whose it is now."""
     note = checkpoints / "run.json"
     found = None
     if note.is_file():

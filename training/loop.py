@@ -83,9 +83,11 @@ class LengthTrainer(Trainer):
 
     Attributes:
         averaged: the average of the weights, which is what is evaluated; None: the weights as they are.
+        r_drop: weight of R-Drop in the training loss; 0: none.
     """
 
     averaged: AveragedWeights | None = None
+    r_drop: float = 0.0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The Trainer's own, of the averaged weights where there are such."""
@@ -101,15 +103,31 @@ class LengthTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The Trainer's own, which hands a loss function outputs and labels alone, but for a batch with weights."""
-        weights = inputs.pop("weights", None)
-        if weights is None:
+        """The Trainer's own, which hands a loss function outputs and labels alone, but for weights and R-Drop."""
+        twice = bool(self.r_drop) and model.training
+        if not twice and "weights" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs.pop("labels")
+        if twice:
+            inputs = {name: torch.cat([value, value]) for name, value in inputs.items()}
+        weights, labels = inputs.pop("weights", None), inputs.pop("labels")
         outputs = model(**inputs)
         balanced: Any = self.compute_loss_func
         loss = balanced(outputs, labels, row_weights=weights)
+        if twice:
+            loss = loss + self.r_drop * disagreement(outputs["logits"])
         return (loss, outputs) if return_outputs else loss
+
+
+def disagreement(logits: torch.Tensor) -> torch.Tensor:
+    """R-Drop's term (Liang et al., 2021, https://arxiv.org/abs/2106.14448), a mean over rows.
+
+    Half the sum of the two Kullback-Leibler divergences between a row's answers under two dropout masks.
+
+    Args:
+        logits: [2 * rows, classes]; row i's second answer stands at rows + i.
+    """
+    first, second = logits.float().log_softmax(-1).chunk(2)
+    return ((first.exp() - second.exp()) * (first - second)).sum(-1).mean() / 2
 
 
 def make_optimizer(model: Any, effort: Effort) -> torch.optim.Optimizer:
@@ -178,11 +196,13 @@ class Progress(TrainerCallback):
     Args:
         log: called with plain floats and the step; validation metrics start with ``validation_``.
         show: draw the bar.
+        what: the bar's name.
     """
 
-    def __init__(self, log: Log | None, show: bool) -> None:
+    def __init__(self, log: Log | None, show: bool, what: str = "fine-tune") -> None:
         self._log = log
         self._show = show
+        self._what = what
         self._bar: Any = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -190,7 +210,7 @@ class Progress(TrainerCallback):
         self._bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
-            desc="fine-tune",
+            desc=self._what,
             unit="step",
             disable=not self._show,
             dynamic_ncols=True,

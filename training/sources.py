@@ -78,13 +78,22 @@ def read(
         return Raw(frame.assign(file=source), synthetic=True)
     if source == "feedback":
         return _feedback(spec, store, until)
-    tables, repairs = _hub(source) if source.startswith("hf:") else _files(source, splits)
+    found, repairs = tables(source, splits=splits)
     frames = []
-    for split, name, table in tables:
+    for split, name, table in found:
         rows = name_classes(table.to_pandas(), table.features)
         frame = arrange(rows, spec, name, text_column=text_column, label_column=label_column)
         frames.append(frame.assign(split=pd.Series(split, index=frame.index, dtype=object), file=name))
     return Raw(pd.concat(frames, ignore_index=True), repairs=tuple(repairs))
+
+
+def tables(source: str, *, splits: bool = False) -> tuple[list[tuple[str | None, str, Any]], list[Repair]]:
+    """The tables of files, a folder or the hub as they are, each with its split (or None) and its name.
+
+    Raises:
+        DataError: the source cannot be read.
+    """
+    return _hub(source) if source.startswith("hf:") else _files(source, splits)
 
 
 def _absolute(part: str) -> str:

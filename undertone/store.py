@@ -384,6 +384,12 @@ class Store:
         with self.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def texts(self) -> Sequence[str]:
+        """Every text that retention has left, in order of message id."""
+        query = select(messages.c.text).where(_HAS_TEXT).order_by(messages.c.id)
+        with self.reading() as connection:
+            return connection.execute(query).scalars().all()
+
     # leases ---------------------------------------------------------------------------------
 
     def acquire(self, name: str, holder: str, now: datetime, seconds: float) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -163,6 +164,47 @@ def test_an_interrupted_run_goes_on_to_the_same_average(rows, tiny_base_model, t
     changed = [name for name in expected if not np.array_equal(last[name], expected[name])]
     assert any("classifier" in name for name in changed)
     assert not any("word_embeddings" in name for name in changed)
+
+
+def test_r_drop_worked_by_hand():
+    import torch
+
+    from training.loop import disagreement
+
+    first, second = torch.tensor([[0.8, 0.2], [0.5, 0.5]]), torch.tensor([[0.6, 0.4], [0.5, 0.5]])
+    there = 0.8 * math.log(0.8 / 0.6) + 0.2 * math.log(0.2 / 0.4)
+    back = 0.6 * math.log(0.6 / 0.8) + 0.4 * math.log(0.4 / 0.2)
+    assert float(disagreement(torch.cat([first, second]).log())) == pytest.approx((there + back) / 2 / 2)
+
+
+def test_with_r_drop_two_dropout_masks_agree_more_and_an_interrupted_run_ends_the_same(rows, tiny_base_model, tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from training.loop import disagreement
+
+    # labels by chance: there is nothing to be sure of
+    rows = rows.assign(label=np.random.default_rng(1).permutation(rows["label"].to_numpy()))
+    effort = EFFORT.having({"r_drop": 5.0, "min_steps": 60, "dropout": 0.3, "learning_rate": 1e-3})
+    assert effort.r_drop_of(len(rows)) > 0
+    held = train(rows, tiny_base_model, tmp_path / "held", effort=effort)
+    free = train(rows, tiny_base_model, tmp_path / "free", effort=effort.having({"r_drop": 0.0}))
+
+    def unlike(folder: Path) -> float:
+        model = AutoModelForSequenceClassification.from_pretrained(folder).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.3
+        batch = AutoTokenizer.from_pretrained(folder)(rows["text"].tolist() * 2, padding=True, return_tensors="pt")
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return float(disagreement(model(**batch).logits))
+
+    assert unlike(held) < unlike(free) / 2
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, tiny_base_model, tmp_path / "again", effort=effort, log=Interrupted(20, raise_interrupt))
+    again, expected = weights(train(rows, tiny_base_model, tmp_path / "again", effort=effort)), weights(held)
+    assert all(np.array_equal(again[name], expected[name]) for name in expected)
 
 
 def test_a_checkpoint_without_its_average_is_not_whole(rows, tiny_base_model, tmp_path):

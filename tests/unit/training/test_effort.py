@@ -38,6 +38,13 @@ def test_small_data_is_passed_over_until_the_least_steps_are_made():
     assert effort.passes(42_779) == 2
 
 
+def test_r_drop_is_for_small_data():
+    effort = get_effort("standard")
+    assert effort.r_drop_of(2_856) == effort.r_drop > 0
+    assert effort.r_drop_of(42_779) == 0
+    assert get_effort("smoke").r_drop_of(50) == 0
+
+
 def test_overrides_are_checked_by_name_and_range():
     effort = get_effort("standard")
     assert effort.chosen(parse_overrides(["epochs = 4", "dropout=none"])) == {"dropout": None, "epochs": 4}
