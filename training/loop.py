@@ -98,7 +98,9 @@ class LengthTrainer(Trainer):
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         # of all processes together: each takes its part of a batch
         batch = self.args.train_batch_size * self.args.world_size
-        return LengthSampler([len(row["input_ids"]) for row in rows], batch, self.args.seed)
+        sampler = LengthSampler([len(row["input_ids"]) for row in rows], batch, self.args.seed)
+        self.add_callback(EpochOfOrder(sampler))
+        return sampler
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -116,6 +118,17 @@ class LengthTrainer(Trainer):
         if twice:
             loss = loss + self.r_drop * disagreement(outputs["logits"])
         return (loss, outputs) if return_outputs else loss
+
+
+class EpochOfOrder(TrainerCallback):
+    """Tells `sampler` its epoch. Accelerate does not reach it where several processes go on within an epoch."""
+
+    def __init__(self, sampler: LengthSampler) -> None:
+        self._sampler = sampler
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count epochs by steps, as the Trainer does when it goes on."""
+        self._sampler.set_epoch(state.global_step * math.ceil(state.num_train_epochs) // state.max_steps)
 
 
 def disagreement(logits: torch.Tensor) -> torch.Tensor:

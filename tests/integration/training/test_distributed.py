@@ -75,6 +75,28 @@ def test_two_processes_take_the_steps_of_one_and_go_on_after_an_end(rows, tiny_b
     assert not (tmp_path / "two" / JOB).exists()
 
 
+def test_several_processes_that_go_on_within_an_epoch_have_its_order():
+    from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
+    from torch.utils.data import BatchSampler
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from training.loop import EpochOfOrder, LengthSampler
+
+    def loader(sampler: LengthSampler) -> DataLoaderShard:
+        return DataLoaderShard(list(range(64)), batch_sampler=BatchSamplerShard(BatchSampler(sampler, 4, False), 2, 1))
+
+    lengths = [number % 7 + 1 for number in range(64)]
+    whole, resumed = LengthSampler(lengths, 8, 3), LengthSampler(lengths, 8, 3)
+    uninterrupted = loader(whole)
+    uninterrupted.set_epoch(1)
+    expected = [batch.tolist() for batch in uninterrupted][4:]
+    rest = skip_first_batches(loader(resumed), 4)
+    state = TrainerState(global_step=12, max_steps=16, num_train_epochs=2)
+    EpochOfOrder(resumed).on_epoch_begin(TrainingArguments(use_cpu=True), state, TrainerControl())
+    rest.set_epoch(1)  # what the Trainer does, and which does not reach the sampler
+    assert [batch.tolist() for batch in rest] == expected
+
+
 def keep(curve: dict[int, float], values: dict[str, float], step: int) -> None:
     if "loss" in values:
         curve[step] = values["loss"]
