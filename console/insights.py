@@ -6,9 +6,7 @@ reproduces the page; with ``.csv`` behind the page's name the same address gives
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -72,7 +70,7 @@ def front(request: Request) -> Response:
         label = _first(task)
         overall = trends(store, task, month)[0]
         lines.append((task, label, overall, _panel(f"glance-{task}", overall, label)))
-    found_changes = changes(store, tuple(TASKS), asked.period, against=_against(asked.period), examples=0)
+    found_changes = changes(store, tuple(TASKS), asked.period, examples=0)
     return _page(
         request,
         "insights.html",
@@ -151,8 +149,7 @@ def changed(request: Request) -> Response:
     tasks = (asked.more["task"],) if "task" in asked.more else tuple(TASKS)
     if not csv and not asked.canonical:
         return _to(asked)
-    against = _against(asked.period)
-    rows = changes(store, tasks, asked.period, against=against, examples=0 if csv else EXAMPLES)
+    rows = changes(store, tasks, asked.period, examples=0 if csv else EXAMPLES)
     sheet = _changes_sheet(asked, rows)
     if csv:
         return sheet.csv()
@@ -166,7 +163,7 @@ def changed(request: Request) -> Response:
         looked=_looked(rows),
         chart=_changes_chart(alerts) if alerts else None,
         sheet=sheet,
-        against=in_words(against),
+        against=in_words(asked.period.before()),
         told=read_alerts(store, MOST_ALERTS),
         errors=_errors(store, tasks, asked.period),
         least=MIN_EFFECT,
@@ -287,12 +284,6 @@ def _now() -> datetime:
 def _to(asked: Asked) -> Response:
     """The browser asks again under the address that names everything."""
     return RedirectResponse(asked.link(), 303)
-
-
-def _against(period: Period) -> Period:
-    """As long a time as many whole days before: the same hours, and in a week's comparison the same weekdays."""
-    days = timedelta(days=math.ceil((period.end - period.start) / timedelta(days=1)))
-    return replace(period, start=period.start - days, end=period.end - days)
 
 
 def _task(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -59,8 +60,9 @@ class Period:
             began = ends
 
     def before(self) -> Period:
-        """The period of the same length that ends where this one starts."""
-        return replace(self, start=self.start - (self.end - self.start), end=self.start)
+        """As long a time so many whole days earlier that the two do not meet: the same hours of the day."""
+        days = timedelta(days=math.ceil((self.end - self.start) / timedelta(days=1)))
+        return replace(self, start=self.start - days, end=self.end - days)
 
     def query(self, **more: str | int | None) -> str:
         """This period as the query of an address, with more fields: whoever opens it sees the same messages."""

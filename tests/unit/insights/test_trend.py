@@ -92,3 +92,13 @@ def test_the_generator_draws_what_it_is_told(store: Store) -> None:
         assert filled.share("sentiment", label) == pytest.approx(SHARES["sentiment"][i], abs=0.03)
         said = np.bincount(filled.predicted["sentiment"][filled.true["sentiment"] == i], minlength=3)
         assert said / said.sum() == pytest.approx(np.array(ERRORS["sentiment"][i]), abs=0.05)
+
+
+def test_the_time_before_has_the_same_hours_and_does_not_meet_the_period() -> None:
+    noon = START + timedelta(hours=12)
+    week, day_and_half = Period(START, START + timedelta(days=7)), Period(START, START + timedelta(hours=36))
+    assert (week.before().start, week.before().end) == (START - timedelta(days=7), START)
+    assert (day_and_half.before().start, day_and_half.before().end) == (
+        START - timedelta(days=2),
+        noon - timedelta(days=1),
+    )
