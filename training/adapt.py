@@ -74,9 +74,9 @@ def adapt(
             number.
     """
     import torch
-    from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments, set_seed
+    from transformers import PrinterCallback, TrainingArguments, set_seed
 
-    from training.loop import Progress, StopOnSignal
+    from training.loop import Progress, StopOnSignal, padded
 
     if len(texts) < LEAST_TEXTS:
         raise DataError(f"at least {LEAST_TEXTS} texts", str(len(texts)), "give more sources, or leave this out")
@@ -123,8 +123,8 @@ def adapt(
     trainer = _trainer(tokenizer, how.masked)(
         model=model,
         args=arguments,
-        train_dataset=[{"input_ids": row, "attention_mask": [1] * len(row)} for row in ids],
-        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=[{"input_ids": row} for row in ids],
+        data_collator=padded(tokenizer.pad_token_id),
         optimizers=(_optimizer(model, how), None),
         callbacks=[bar, stop],
     )

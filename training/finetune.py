@@ -123,7 +123,7 @@ def train_here(
 ) -> Path:
     """`finetune` in this process, which is one of `world`; only the first of them writes the model."""
     import torch
-    from transformers import DataCollatorWithPadding, PrinterCallback, TrainingArguments, set_seed
+    from transformers import PrinterCallback, TrainingArguments, set_seed
 
     from training.first_token import first_token_only
     from training.loop import (
@@ -134,6 +134,7 @@ def train_here(
         StopOnSignal,
         balanced_loss,
         make_optimizer,
+        padded,
     )
 
     set_seed(seed)
@@ -187,7 +188,7 @@ def train_here(
         args=arguments,
         train_dataset=examples,
         eval_dataset=None if looked_at is None else _encode(looked_at, tokenizer, spec),
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=padded(tokenizer.pad_token_id),
         compute_metrics=_score,
         compute_loss_func=balanced_loss([row["labels"] for row in examples], len(spec.labels), effort.balance),
         optimizers=(make_optimizer(model, effort), None),
@@ -293,10 +294,7 @@ def _require_head(base_model: Path) -> None:
 def _encode(frame: DataFrame, tokenizer: Any, spec: TaskSpec) -> list[dict[str, Any]]:
     index = spec.label_index()
     ids = tokenizer([repair(text) for text in frame["text"]], truncation=True, max_length=spec.max_tokens)["input_ids"]
-    return [
-        {"input_ids": row, "attention_mask": [1] * len(row), "labels": index[label]}
-        for row, label in zip(ids, frame["label"], strict=True)
-    ]
+    return [{"input_ids": row, "labels": index[label]} for row, label in zip(ids, frame["label"], strict=True)]
 
 
 def _weigh(examples: list[dict[str, Any]], rows: DataFrame) -> list[dict[str, Any]]:

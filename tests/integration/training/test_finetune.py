@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from training.effort import Effort
-from training.finetune import AVERAGE, _load_model, finetune, last_complete, load_tokenizer
+from training.finetune import AVERAGE, _encode, _load_model, _weigh, finetune, last_complete, load_tokenizer
 from training.first_token import FirstTokenLayer, first_token_only
 from undertone.errors import DataError, TrainingError
 from undertone.tasks import TaskSpec
@@ -216,6 +216,21 @@ def test_a_checkpoint_without_its_average_is_not_whole(rows, tiny_base_model, tm
     (newest / AVERAGE).unlink()
     found = weights(train(rows, tiny_base_model, tmp_path / "b", effort=effort))
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
+def test_batches_are_padded_as_transformers_pads_them(weights, rows, tiny_base_model):
+    from transformers import DataCollatorWithPadding
+
+    from training.loop import padded
+
+    tokenizer = load_tokenizer(tiny_base_model, SPEC.max_tokens)
+    few = rows.iloc[[0, 1, 5]] if weights is None else rows.iloc[[0, 1, 5]].assign(weight=weights)
+    examples = _weigh(_encode(few, tokenizer, SPEC), few)
+    expected = DataCollatorWithPadding(tokenizer)([dict(example) for example in examples])
+    found = padded(tokenizer.pad_token_id)(examples)
+    assert found.keys() == expected.keys()
+    assert all(found[name].dtype == value.dtype and (found[name] == value).all() for name, value in expected.items())
 
 
 @pytest.mark.parametrize("texts", [["one short text"], ["short", "a longer text with several more words in it"]])
