@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from training.base_model import ADAPTATION, BaseModelFolder
 from training.failures import diverged
-from training.finetune import keep_only_own, last_complete, load_tokenizer
+from training.finetune import keep_only_own, last_complete, load_tokenizer, reading_of
 from training.silence import hush
 from undertone.errors import DataError, TrainingError
 from undertone.text import fingerprint, repair
@@ -89,7 +89,7 @@ def adapt(
     tokenizer = load_tokenizer(base.path, how.max_tokens)
     if tokenizer.mask_token is None:
         raise TrainingError(f"a mask token in {base.path}", "none", "use another base model")
-    reading = tokenizer.backend_tokenizer.to_str()
+    reading = reading_of(base.path, how.max_tokens)
     keep_only_own(work, fingerprint([(how.model_dump_json(), base.sha256, reading, str(seed)), tuple(texts)]))
     ids = tokenizer([repair(text) for text in texts], truncation=True, max_length=how.max_tokens)["input_ids"]
     model = _load(base.path)

@@ -21,7 +21,7 @@ from training.silence import hush
 from training.subsample import subsample, weights_of
 from undertone.errors import TrainingError
 from undertone.tasks import TaskSpec
-from undertone.text import fingerprint, install_cleaning, repair
+from undertone.text import fingerprint, install_cleaning, repair, sha256_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -239,6 +239,12 @@ def load_tokenizer(base_model: Path, max_tokens: int) -> Any:
     )
 
 
+def reading_of(base_model: Path, max_tokens: int) -> str:
+    """SHA-256 of how texts become tokens: the tokenizer of `load_tokenizer` and the cleaning in it."""
+    with hush():
+        return sha256_of(load_tokenizer(base_model, max_tokens).backend_tokenizer.to_str())
+
+
 def _load_model(base_model: Path, spec: TaskSpec, effort: Effort) -> Any:
     from torch.nn import Dropout
     from transformers import AutoModelForSequenceClassification
@@ -364,8 +370,7 @@ def _identity(
     """One digest of all that decides the weights: checkpoints of another run must not be continued."""
     with (base_model / "model.safetensors").open("rb") as stream:
         weights = hashlib.file_digest(stream, "sha256").hexdigest()
-    with hush():
-        reading = load_tokenizer(base_model, spec.max_tokens).backend_tokenizer.to_str()
+    reading = reading_of(base_model, spec.max_tokens)
     settings = (effort.model_dump_json(), weights, reading, str(seed), str(spec.max_tokens), *spec.labels)
     tables = [
         frame[["text", "label"]].itertuples(index=False, name=None) for frame in (rows, looked_at) if frame is not None

@@ -29,6 +29,7 @@ from undertone.errors import ConfigError, TrainingError
 from undertone.lease import hold
 from undertone.registry import Registry
 from undertone.tasks import get_task
+from undertone.text import sha256_of
 from undertone.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -302,8 +303,11 @@ def _first_clock(study: Study, now: datetime) -> datetime:
 
 
 def _identity(plan: Plan, work: Work) -> dict[str, Any]:
-    request = plan.request
-    base = base_model.resolve(request.base_model or get_task(request.task).base_model)
+    from training.finetune import reading_of
+
+    request, spec = plan.request, get_task(plan.request.task)
+    base = base_model.resolve(request.base_model or spec.base_model)
+    kept = {name: value for name, value in plan.effort.model_dump().items() if name not in plan.space}
     return {
         "task": request.task,
         "data_sha256": work.data_sha256,
@@ -312,6 +316,9 @@ def _identity(plan: Plan, work: Work) -> dict[str, Any]:
         "base_model_sha256": base.sha256,
         "space": as_json(plan.space),
         "fixed hyperparameters": dict(sorted(request.overrides.items())),
+        # another release may have another effort of that name, or another cleaning
+        "recipe_sha256": sha256_of(kept),
+        "tokenizer_sha256": reading_of(base.path, spec.max_tokens),
     }
 
 
