@@ -28,7 +28,7 @@ from training import base_model
 from training.data import Splits, load, split
 from training.effort import get_effort, parse_overrides
 from training.evaluate import class_indices, class_scores, confusion_matrix
-from training.finetune import finetune
+from training.finetune import finetune, reading_of
 from undertone.tasks import TaskSpec, get_task
 
 METRICS = ("macro_f1", "macro_recall", "accuracy")
@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task")
     parser.add_argument("--source", required=True)
+    parser.add_argument("--base-model", help="a hub name or a folder, such as an adapted one; default: the task's")
     parser.add_argument("--effort", default="standard")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
@@ -55,8 +56,10 @@ def main() -> None:
 def run(asked: argparse.Namespace, spec: TaskSpec, splits: Splits, seed: int) -> dict[str, Any]:
     """One seed's figures on the holdout."""
     effort = get_effort(asked.effort).having(parse_overrides(asked.overrides))
-    base = base_model.resolve(spec.base_model).path
-    key = hashlib.sha256(json.dumps([effort.model_dump(), splits.data_sha256, seed, spec.name]).encode()).hexdigest()
+    base = base_model.resolve(asked.base_model or spec.base_model)
+    reading = reading_of(base.path, spec.max_tokens)
+    what = [effort.model_dump(), splits.data_sha256, seed, spec.name, base.sha256, reading]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     note, folder = asked.cache / f"{key[:16]}.json", asked.cache / key[:16]
     if note.is_file():
         known: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
@@ -68,7 +71,7 @@ def run(asked: argparse.Namespace, spec: TaskSpec, splits: Splits, seed: int) ->
         splits.validation,
         spec,
         effort,
-        base_model=base,
+        base_model=base.path,
         seed=seed,
         checkpoints=folder,
         threads=asked.threads,
@@ -127,6 +130,7 @@ def table(asked: argparse.Namespace, spec: TaskSpec, splits: Splits, found: list
     rows.append(["**mean**", *(f"**{scores[name].mean():.3f}**" for name in columns), ""])
     rows.append(["deviation", *(f"{spread[name]:.3f}" for name in columns), ""])
     changed = f" with {', '.join(asked.overrides)}" if asked.overrides else ""
+    changed += f" from {asked.base_model}" if asked.base_model else ""
     return "\n".join(
         [
             f"{spec.name}, {asked.effort}{changed}, {asked.source}: {len(splits.train)} rows learned from,"
