@@ -77,7 +77,7 @@ def end(*writers: subprocess.Popen[str]) -> None:
 
 
 def test_four_processes_write_one_chain_and_a_fifth_is_killed(ledger: Ledger) -> None:
-    writers = [start(ledger, f"writer {number}", "25") for number in range(4)]
+    writers = [start(ledger, f"writer {number}", "100") for number in range(4)]
     doomed = start(ledger, "doomed", "1000000")
     try:
         go(*writers, doomed)
@@ -90,11 +90,11 @@ def test_four_processes_write_one_chain_and_a_fifth_is_killed(ledger: Ledger) ->
     assert ledger.verify() == len(rows)
     assert len({row.previous_hash for row in rows}) == len(rows)
     for number in range(4):
-        assert [row.version for row in rows if row.actor == f"writer {number}"] == list(range(25))
+        assert [row.version for row in rows if row.actor == f"writer {number}"] == list(range(100))
     kept = [row.version for row in rows if row.actor == "doomed"]
     assert kept == list(range(len(kept)))  # everything it was told was written, and no half row
     assert len(kept) >= len(said)
-    assert len(rows) == 100 + len(kept)
+    assert len(rows) == 400 + len(kept)
     writers_in_order = [actor for actor, _ in itertools.groupby(row.actor for row in rows)]
     assert len(writers_in_order) > 5  # they did take turns
 
