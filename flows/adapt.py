@@ -41,11 +41,13 @@ def adapt(
     """
     name = base or DEFAULT_BASE_MODEL
     found = base_model.resolve(name)
-    given = {"passes": passes, "learning_rate": learning_rate}
+    asked = {"passes": passes, "learning_rate": learning_rate}
+    given = {key: value for key, value in asked.items() if value is not None}
     try:
-        how = adapting.Adaptation(**{key: value for key, value in given.items() if value is not None})
+        how = adapting.Adaptation.model_validate(given)
     except ValueError as error:
-        raise ConfigError("passes of at least 1, a learning rate between 0 and 1", str(given), "correct it") from error
+        wrong = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+        raise ConfigError("passes of at least 1, a learning rate between 0 and 1", wrong, "correct it") from error
     limit = found.max_tokens or how.max_tokens
     how = how.model_copy(update={"max_tokens": min(how.max_tokens, limit)})
     texts = read_texts(source, workspace.store, text_column=text_column)

@@ -9,7 +9,7 @@ import pandas as pd
 from training.columns import name_classes, texts_of
 from training.repairs import Repair, mend_texts, text_key
 from training.sample import generate_sample
-from training.sources import have_splits, parts, tables
+from training.sources import parts, tables
 from undertone.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def read_texts(source: str, store: Store | None = None, *, text_column: str | No
     Raises:
         DataError: a source cannot be read, lacks a column, or no text is left.
     """
-    named = parts(source)
-    splits = have_splits(named)
-    frames = [frame for part in named for frame in _frames(part, store, splits, text_column)]
+    frames = [frame for part in parts(source) for frame in _frames(part, store, text_column)]
     if not frames:
         raise DataError("texts to learn from", f"validation and test files alone in {source}", "name a training file")
     repairs: list[Repair] = []
@@ -45,7 +43,7 @@ def read_texts(source: str, store: Store | None = None, *, text_column: str | No
     return texts[~texts.map(text_key).duplicated()].tolist()
 
 
-def _frames(part: str, store: Store | None, splits: bool, text_column: str | None) -> Iterator[pd.DataFrame]:
+def _frames(part: str, store: Store | None, text_column: str | None) -> Iterator[pd.DataFrame]:
     if part == MESSAGES:
         if store is None:
             raise DataError("a store to read messages from", "none", "run this through `undertone adapt`")
@@ -53,7 +51,7 @@ def _frames(part: str, store: Store | None, splits: bool, text_column: str | Non
     elif part == "sample":
         yield generate_sample()[["text"]]
     else:
-        found, _ = tables(part, splits=splits)
+        found, _ = tables(part, splits=True)
         for split, name, table in found:
             if split not in _HELD_OUT:
                 frame = name_classes(table.to_pandas(), table.features)

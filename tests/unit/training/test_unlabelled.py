@@ -22,10 +22,13 @@ def test_texts_come_once_in_order_and_need_no_label(tmp_path: Path) -> None:
     assert read_texts(f"{folder / 'one.csv'}+{folder / 'two.csv'}") == ["Late again", "fine", "new"]
 
 
-@pytest.mark.parametrize("source", ["{0}", "{0}/train.csv+{0}/val.csv"])
+@pytest.mark.parametrize("source", ["{0}", "{0}/train.csv+{0}/val.csv", "{0}/others.csv+{0}/test.csv"])
 def test_what_a_model_is_judged_on_is_not_read(source: str, tmp_path: Path) -> None:
     write(tmp_path, train=["to learn from"], val=["to judge on"], test=["to judge on too"])
+    write(tmp_path, others=["to learn from"])
     assert read_texts(source.format(tmp_path)) == ["to learn from"]
+    with pytest.raises(DataError, match="validation and test files alone"):
+        read_texts(str(tmp_path / "val.csv"))
 
 
 def test_the_store_s_messages(tmp_path: Path) -> None:
