@@ -247,6 +247,7 @@ def train(runs: list[Run], texts: Texts, soup: int) -> list[Answers]:
 
     from benchmarks.stacked import Stack, StackedAdamW, batches, losses
     from training.finetune import _load_model
+    from training.loop import label_weights
 
     recipe, device = runs[0].recipe, texts.device
     starts: dict[int, Any] = {}
@@ -267,7 +268,10 @@ def train(runs: list[Run], texts: Texts, soup: int) -> list[Answers]:
 
     twice = recipe.r_drop_of(rows) > 0
     focal = each("focal") if any(run.recipe.focal for run in runs) else None
-    balance = torch.stack([weights_of_labels(texts.labels[run.learned], run.recipe, texts.spec) for run in runs])
+    truth = torch.from_numpy(texts.labels[learned])
+    balance = torch.stack(
+        [label_weights(own, len(texts.spec.labels), run.recipe.balance) for own, run in zip(truth, runs, strict=True)]
+    )
     settings = (balance.to(device), each("label_smoothing"), focal, each("r_drop") if twice else None)
     set_seed(runs[0].seed)  # one stream of dropout for the whole stack
     for epoch in range(recipe.passes(rows)):
@@ -289,15 +293,6 @@ def train(runs: list[Run], texts: Texts, soup: int) -> list[Answers]:
         stack.flat = groups.mean(1).repeat_interleave(soup, 0)
         made += [texts.answers(stack, held), texts.answers(stack, holdout)]
     return [Answers(*given) for given in zip(*made, strict=True)]
-
-
-def weights_of_labels(labels: NDArray[np.int64], recipe: Recipe, spec: TaskSpec) -> Any:
-    """Weight of each label in the loss, as in `training.loop.balanced_loss`."""
-    import torch
-
-    counts = torch.bincount(torch.from_numpy(labels), minlength=len(spec.labels)).clamp(min=1).float()
-    weights = counts**-recipe.balance
-    return weights * counts.sum() / (weights * counts).sum()
 
 
 def table(asked: argparse.Namespace, splits: Splits, texts: Texts, runs: list[Run], answers: list[Answers]) -> str:

@@ -28,7 +28,8 @@ from training import base_model
 from training.data import Splits, load, split
 from training.effort import get_effort, parse_overrides
 from training.evaluate import class_indices, class_scores, confusion_matrix
-from training.finetune import finetune, reading_of
+from training.finetune import finetune, load_tokenizer, reading_of
+from training.silence import hush
 from undertone.tasks import TaskSpec, get_task
 
 METRICS = ("macro_f1", "macro_recall", "accuracy")
@@ -57,7 +58,8 @@ def run(asked: argparse.Namespace, spec: TaskSpec, splits: Splits, seed: int) ->
     """One seed's figures on the holdout."""
     effort = get_effort(asked.effort).having(parse_overrides(asked.overrides))
     base = base_model.resolve(asked.base_model or spec.base_model)
-    reading = reading_of(base.path, spec.max_tokens)
+    with hush():
+        reading = reading_of(load_tokenizer(base.path, spec.max_tokens))
     what = [effort.model_dump(), splits.data_sha256, seed, spec.name, base.sha256, reading]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     note, folder = asked.cache / f"{key[:16]}.json", asked.cache / key[:16]

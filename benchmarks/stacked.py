@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertForSequenceClassification
 
 from training.effort import Effort
-from training.loop import LengthSampler, make_optimizer
+from training.loop import LengthSampler, disagreement, make_optimizer
 from undertone.errors import ConfigError
 
 #: AdamW's own, as in `torch.optim.AdamW`; and the norm above which the Trainer clips gradients.
@@ -240,8 +240,7 @@ def losses(
     loss = (row * weights).sum(1) / weights.sum(1)
     if r_drop is None:
         return loss
-    one, other = logs.chunk(2, 1)
-    return loss + r_drop * ((one.exp() - other.exp()) * (one - other)).sum(-1).mean(1) / 2
+    return loss + r_drop * disagreement(logits)
 
 
 def batches(lengths: NDArray[Any], batch_size: int, seeds: Sequence[int], epoch: int) -> NDArray[np.int64]:

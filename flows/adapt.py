@@ -6,10 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from training import adapt as adapting
 from training import base_model
+from training.effort import wrong_value
 from training.unlabelled import MESSAGES, read_texts
-from undertone.errors import ConfigError
 from undertone.tasks import DEFAULT_BASE_MODEL
 from undertone.workspace import Workspace
 
@@ -45,9 +47,8 @@ def adapt(
     given = {key: value for key, value in asked.items() if value is not None}
     try:
         how = adapting.Adaptation.model_validate(given)
-    except ValueError as error:
-        wrong = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
-        raise ConfigError("passes of at least 1, a learning rate between 0 and 1", wrong, "correct it") from error
+    except ValidationError as error:
+        raise wrong_value(error) from None
     limit = found.max_tokens or how.max_tokens
     how = how.model_copy(update={"max_tokens": min(how.max_tokens, limit)})
     texts = read_texts(source, workspace.store, text_column=text_column)

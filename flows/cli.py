@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +74,18 @@ Set = Annotated[
 ]
 
 
+@contextmanager
+def _going_on(where: str) -> Iterator[None]:
+    """Ctrl-C in the block ends the command with `STOPPED`, and says where the same command goes on."""
+    from flows.terminal import say
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"stopped; the same command goes on {where}")
+        raise typer.Exit(STOPPED) from None
+
+
 @app.command()
 def train(
     task: Task,
@@ -97,30 +111,26 @@ def train(
     Stopped with Ctrl-C, the same command goes on from the last checkpoint.
     """
     from flows import running
-    from flows.terminal import emit, moment, prove_trainer, say
+    from flows.terminal import emit, moment, prove_trainer
     from training.effort import parse_overrides
 
     prove_trainer()
     given = parse_overrides(overrides or [])
-    try:
-        with running.prefect_ready():
-            from flows.retrain import retrain
+    with _going_on("from the last checkpoint"), running.prefect_ready():
+        from flows.retrain import retrain
 
-            result = retrain(
-                task,
-                source=source,
-                effort=effort,
-                seed=seed,
-                now=moment(now) if now else None,
-                text_column=text_column,
-                label_column=label_column,
-                base_model=base_model,
-                trunk=trunk,
-                overrides=given,
-            )
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from the last checkpoint")
-        raise typer.Exit(STOPPED) from None
+        result = retrain(
+            task,
+            source=source,
+            effort=effort,
+            seed=seed,
+            now=moment(now) if now else None,
+            text_column=text_column,
+            label_column=label_column,
+            base_model=base_model,
+            trunk=trunk,
+            overrides=given,
+        )
     emit(result, as_json=as_json, text=running.training_text(result))
 
 
@@ -153,33 +163,29 @@ def sweep(
     Stopped or killed, the same command goes on. Started several times at once, the processes share the trials.
     """
     from flows import running
-    from flows.terminal import emit, moment, prove_trainer, say
+    from flows.terminal import emit, moment, prove_trainer
     from training.effort import parse_overrides
 
     prove_trainer()
     given = parse_overrides(overrides or [])
-    try:
-        with running.prefect_ready():
-            from flows import sweep as sweeping
+    with _going_on("with the trials that are missing"), running.prefect_ready():
+        from flows import sweep as sweeping
 
-            result = sweeping.sweep(
-                task,
-                source=source,
-                trials=trials,
-                effort=effort,
-                seed=seed,
-                now=moment(now) if now else None,
-                text_column=text_column,
-                label_column=label_column,
-                base_model=base_model,
-                space=tuple(space or ()),
-                overrides=given,
-                study=study,
-                retrain_best=not no_retrain,
-            )
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on with the trials that are missing")
-        raise typer.Exit(STOPPED) from None
+        result = sweeping.sweep(
+            task,
+            source=source,
+            trials=trials,
+            effort=effort,
+            seed=seed,
+            now=moment(now) if now else None,
+            text_column=text_column,
+            label_column=label_column,
+            base_model=base_model,
+            space=tuple(space or ()),
+            overrides=given,
+            study=study,
+            retrain_best=not no_retrain,
+        )
     emit(result, as_json=as_json, text=sweeping.text(result))
 
 
@@ -205,11 +211,11 @@ def adapt(
     Stopped with Ctrl-C, the same command goes on from the last checkpoint.
     """
     from flows import adapt as adapting
-    from flows.terminal import emit, say, talk
+    from flows.terminal import emit, talk
     from undertone.workspace import Workspace
 
     talk()
-    try:
+    with _going_on("from the last checkpoint"):
         made = adapting.adapt(
             Workspace(),
             out,
@@ -220,9 +226,6 @@ def adapt(
             seed=seed,
             text_column=text_column,
         )
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from the last checkpoint")
-        raise typer.Exit(STOPPED) from None
     emit(made, as_json=as_json, text=adapting.text(made))
 
 

@@ -17,7 +17,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.base_model import ADAPTATION, BaseModelFolder
-from training.failures import diverged
 from training.finetune import keep_only_own, last_complete, load_tokenizer, reading_of
 from training.silence import hush
 from undertone.errors import DataError, TrainingError
@@ -25,6 +24,8 @@ from undertone.text import fingerprint, repair
 
 #: Fewer texts teach a language nothing.
 LEAST_TEXTS = 500
+
+WEIGHT_DECAY = 0.01
 
 #: What describes a base model and is no weight; copied where it is there.
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "modules.json")
@@ -74,14 +75,14 @@ def adapt(
             number.
     """
     import torch
-    from transformers import PrinterCallback, TrainingArguments, set_seed
+    from transformers import PrinterCallback, set_seed
 
-    from training.loop import Progress, StopOnSignal, padded
+    from training.loop import Progress, StopOnSignal, adamw, padded, trainer_arguments
 
     if len(texts) < LEAST_TEXTS:
         raise DataError(f"at least {LEAST_TEXTS} texts", str(len(texts)), "give more sources, or leave this out")
     if out.exists():
-        raise TrainingError("a folder that is not there yet", str(out), "give another --out, or remove it")
+        raise TrainingError("a folder that is not there yet", str(out), "give another one, or remove it")
     if threads is not None:
         torch.set_num_threads(threads)
     set_seed(seed)
@@ -89,32 +90,22 @@ def adapt(
     tokenizer = load_tokenizer(base.path, how.max_tokens)
     if tokenizer.mask_token is None:
         raise TrainingError(f"a mask token in {base.path}", "none", "use another base model")
-    reading = reading_of(base.path, how.max_tokens)
-    keep_only_own(work, fingerprint([(how.model_dump_json(), base.sha256, reading, str(seed)), tuple(texts)]))
+    settings = (how.model_dump_json(), base.sha256, reading_of(tokenizer), str(seed))
+    keep_only_own(work, fingerprint([settings, tuple(texts)]))
     ids = tokenizer([repair(text) for text in texts], truncation=True, max_length=how.max_tokens)["input_ids"]
     model = _load(base.path)
+    encoder = f"{model.base_model_prefix}."
     steps = -(-len(ids) // how.batch_size) * how.passes
-    cuda = torch.cuda.is_available()
-    arguments = TrainingArguments(
-        output_dir=str(work),
+    arguments = trainer_arguments(
+        work,
+        seed,
         num_train_epochs=how.passes,
         learning_rate=how.learning_rate,
         per_device_train_batch_size=how.batch_size,
         warmup_steps=round(how.warmup * steps),
-        lr_scheduler_type="linear",
-        seed=seed,
-        data_seed=seed,
-        save_strategy="steps",
         save_steps=how.save_steps,
         save_total_limit=1,
         logging_steps=10,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to="none",
-        remove_unused_columns=False,
-        bf16=cuda and torch.cuda.is_bf16_supported(),
-        use_cpu=not cuda,
-        average_tokens_across_devices=False,
     )
     model.to(arguments.device)
     losses: list[float] = []
@@ -125,7 +116,10 @@ def adapt(
         args=arguments,
         train_dataset=[{"input_ids": row} for row in ids],
         data_collator=padded(tokenizer.pad_token_id),
-        optimizers=(_optimizer(model, how), None),
+        optimizers=(
+            adamw(model, lambda name: how.learning_rate if name.startswith(encoder) else how.head_rate, WEIGHT_DECAY),
+            None,
+        ),
         callbacks=[bar, stop],
     )
     trainer.remove_callback(PrinterCallback)
@@ -160,28 +154,6 @@ def _load(folder: Path) -> Any:
         ) from error
     model.get_input_embeddings().requires_grad_(False)
     return model
-
-
-def _optimizer(model: Any, how: Adaptation) -> Any:
-    import torch
-
-    encoder = f"{model.base_model_prefix}."
-    groups: dict[tuple[bool, bool], list[Any]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name.startswith(encoder), parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": how.learning_rate if inside else how.head_rate,
-                "weight_decay": 0.01 if decays else 0.0,
-            }
-            for (inside, decays), parameters in groups.items()
-        ],
-        lr=how.learning_rate,
-        fused=True,
-    )
 
 
 def _trainer(tokenizer: Any, share: float) -> Any:
@@ -237,11 +209,11 @@ def hide(ids: Any, tokenizer: Any, share: float) -> tuple[Any, Any]:
 
 def _write(model: Any, base: BaseModelFolder, record: dict[str, Any], folder: Path, learning_rate: float) -> None:
     """Everything of the base model with the trained weights, and a card that says how it came about."""
-    import torch
     from transformers import AutoModel
 
-    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-        raise diverged("NaN or infinity in the trained weights", learning_rate)
+    from training.loop import require_finite
+
+    require_finite(model, learning_rate)
     whole = AutoModel.from_pretrained(base.path, use_safetensors=True, local_files_only=True).float()
     whole.load_state_dict(model.cpu().base_model.state_dict(), strict=False)  # a pooler is not trained, and stays
     whole.save_pretrained(folder)

@@ -77,9 +77,7 @@ class Effort(BaseModel):
         try:
             return type(self).model_validate(self.model_dump() | dict(overrides))
         except ValidationError as error:
-            wrong = error.errors()[0]
-            name = ".".join(map(str, wrong["loc"]))
-            raise ConfigError(f"{name}: {wrong['msg']}", repr(wrong["input"]), f"give {name} another value") from None
+            raise wrong_value(error) from None
 
     def chosen(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """`overrides` with each value as `having` takes it, such as 4 for ``"4"``."""
@@ -125,6 +123,13 @@ EFFORTS: dict[str, Effort] = {
         ),
     )
 }
+
+
+def wrong_value(error: ValidationError) -> ConfigError:
+    """What pydantic found first, in three parts."""
+    wrong = error.errors()[0]
+    name = ".".join(map(str, wrong["loc"]))
+    return ConfigError(f"{name}: {wrong['msg']}", repr(wrong["input"]), f"give {name} another value")
 
 
 def get_effort(name: str) -> Effort:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from training import distributed
 from training.distributed import ALONE, Launch
 from training.effort import Effort
-from training.failures import diverged
 from training.families import layers_of, require_encoder
 from training.pooling import add_mean_layer, wants_mean
 from training.silence import hush
@@ -123,7 +122,7 @@ def train_here(
 ) -> Path:
     """`finetune` in this process, which is one of `world`; only the first of them writes the model."""
     import torch
-    from transformers import PrinterCallback, TrainingArguments, set_seed
+    from transformers import PrinterCallback, set_seed
 
     from training.first_token import first_token_only
     from training.loop import (
@@ -135,6 +134,7 @@ def train_here(
         balanced_loss,
         make_optimizer,
         padded,
+        trainer_arguments,
     )
 
     set_seed(seed)
@@ -143,35 +143,23 @@ def train_here(
     examples = _weigh(_encode(rows, tokenizer, spec), rows)
     steps_per_epoch = -(-len(examples) // effort.batch_size)
     epochs = effort.passes(len(examples))
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
+    arguments = trainer_arguments(
+        checkpoints,
+        seed,
         num_train_epochs=epochs,
         learning_rate=effort.learning_rate,
         per_device_train_batch_size=effort.batch_size // world,
         per_device_eval_batch_size=64,
         warmup_steps=round(effort.warmup * steps_per_epoch * epochs),
         weight_decay=effort.weight_decay,
-        lr_scheduler_type="linear",
-        seed=seed,
-        data_seed=seed,
         # Evaluation by steps comes before the checkpoint of the same step, so a run resumed at the end of
         # an epoch has that epoch's score.
         eval_strategy="no" if looked_at is None else "steps",
         eval_steps=steps_per_epoch,
-        save_strategy="steps",
         save_steps=effort.save_steps,
         save_total_limit=2,
         logging_steps=math.gcd(10, effort.save_steps),  # a resumed run averages the loss over the same steps
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to="none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
-        use_cpu=not torch.cuda.is_available(),
-        # the loss has its own divisor, and every weight that learns is used in every step
-        average_tokens_across_devices=False,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=False,  # every weight that learns is used in every step
         ddp_backend=None if world == 1 or torch.cuda.is_available() else "gloo",
     )
     model.to(arguments.device)  # before the optimizer takes its weights
@@ -239,10 +227,9 @@ def load_tokenizer(base_model: Path, max_tokens: int) -> Any:
     )
 
 
-def reading_of(base_model: Path, max_tokens: int) -> str:
-    """SHA-256 of how texts become tokens: the tokenizer of `load_tokenizer` and the cleaning in it."""
-    with hush():
-        return sha256_of(load_tokenizer(base_model, max_tokens).backend_tokenizer.to_str())
+def reading_of(tokenizer: Any) -> str:
+    """SHA-256 of how texts become tokens: a tokenizer of `load_tokenizer` and the cleaning in it."""
+    return sha256_of(tokenizer.backend_tokenizer.to_str())
 
 
 def _load_model(base_model: Path, spec: TaskSpec, effort: Effort) -> Any:
@@ -320,10 +307,9 @@ def _score(output: Any) -> dict[str, float]:
 
 
 def _finish(model: Any, tokenizer: Any, checkpoints: Path, learning_rate: float) -> Path:
-    import torch
+    from training.loop import require_finite
 
-    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-        raise diverged("NaN or infinity in the trained weights", learning_rate)
+    require_finite(model, learning_rate)
     folder = checkpoints / "new-model"
     model.cpu().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -370,7 +356,8 @@ def _identity(
     """One digest of all that decides the weights: checkpoints of another run must not be continued."""
     with (base_model / "model.safetensors").open("rb") as stream:
         weights = hashlib.file_digest(stream, "sha256").hexdigest()
-    reading = reading_of(base_model, spec.max_tokens)
+    with hush():
+        reading = reading_of(load_tokenizer(base_model, spec.max_tokens))
     settings = (effort.model_dump_json(), weights, reading, str(seed), str(spec.max_tokens), *spec.labels)
     tables = [
         frame[["text", "label"]].itertuples(index=False, name=None) for frame in (rows, looked_at) if frame is not None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from training import base_model, failures, steps, track
 from training import study as studies
 from training.effort import Effort, get_effort
+from training.silence import hush
 from training.space import Space, as_json, draw, own_values
 from training.study import ERROR, PROCESS, RUN, SECONDS
 from training.work import Request, Work
@@ -303,10 +304,12 @@ def _first_clock(study: Study, now: datetime) -> datetime:
 
 
 def _identity(plan: Plan, work: Work) -> dict[str, Any]:
-    from training.finetune import reading_of
+    from training.finetune import load_tokenizer, reading_of
 
     request, spec = plan.request, get_task(plan.request.task)
     base = base_model.resolve(request.base_model or spec.base_model)
+    with hush():
+        tokenizer = load_tokenizer(base.path, spec.max_tokens)
     kept = {name: value for name, value in plan.effort.model_dump().items() if name not in plan.space}
     return {
         "task": request.task,
@@ -318,7 +321,7 @@ def _identity(plan: Plan, work: Work) -> dict[str, Any]:
         "fixed hyperparameters": dict(sorted(request.overrides.items())),
         # another release may have another effort of that name, or another cleaning
         "recipe_sha256": sha256_of(kept),
-        "tokenizer_sha256": reading_of(base.path, spec.max_tokens),
+        "tokenizer_sha256": reading_of(tokenizer),
     }
 
 

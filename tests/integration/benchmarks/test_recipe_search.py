@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from benchmarks.recipe_search import Recipe, weights_of_labels
+from benchmarks.recipe_search import Recipe
 from benchmarks.stacked import Stack, StackedAdamW, batches, losses
 from training.effort import get_effort
 from training.finetune import _load_model
-from training.loop import AveragedWeights, LengthSampler, balanced_loss, disagreement, make_optimizer
+from training.loop import AveragedWeights, LengthSampler, balanced_loss, disagreement, label_weights, make_optimizer
 from training.silence import hush
 from undertone.tasks import get_task
 
@@ -44,7 +44,7 @@ def test_a_stack_computes_what_its_models_compute_alone(tiny_base_model: Path) -
     labels = torch.randint(0, len(SPEC.labels), (2, ROWS), generator=draw)
     learned = torch.randint(0, len(SPEC.labels), (2, 40), generator=draw)
     balance = torch.stack(
-        [weights_of_labels(own.numpy(), recipe, SPEC) for own, recipe in zip(learned, recipes, strict=True)]
+        [label_weights(own, len(SPEC.labels), recipe.balance) for own, recipe in zip(learned, recipes, strict=True)]
     )
     none = torch.zeros(2)
     alone = [balanced_loss(own.tolist(), len(SPEC.labels), 1.0) for own in learned]
